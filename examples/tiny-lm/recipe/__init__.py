@@ -1,0 +1,1 @@
+"""How the tiny language model is made: its text, its network, its training, its files."""

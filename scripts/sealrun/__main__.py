@@ -1,0 +1,146 @@
+"""`python -m sealrun`: what the nox sessions run. People use `invoke` and `nox`; both end here.
+
+Rules: human text to standard error, machine output to standard output; every error of ours ends in its own exit code.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from sealrun import clock, console, pipeline, result, settings, venvs
+from sealrun.errors import SealrunError, UsageError
+from sealrun.outcome import Verdict
+from sealrun.policy.load import load_plan
+from sealrun.stage import Context
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = _parser().parse_args(argv)
+    try:
+        code: int = options.run(options)
+    except SealrunError as error:
+        console.complain(error)
+        result.emit(result.failure(options.command, error), getattr(options, "json", None))
+        return error.exit_code
+    return code
+
+
+def context_of(root: Path, config: Path | None, out: Path, targets: tuple[Path, ...] = ()) -> Context:
+    """Return the context for the release file *config*, with outputs below *out*. Raises UsageError or InputMissing."""
+    root = root.resolve()
+    plan = load_plan(root, config, clock.judged_at(settings.variable("SOURCE_DATE_EPOCH")))
+    name = "supply-chain" if targets else plan.title
+    return Context(plan=plan, root=root, out=(out if out.is_absolute() else root / out) / name, targets=targets)
+
+
+def run_stage(options: argparse.Namespace) -> int:
+    """Run one stage and say what it found."""
+    context = context_of(options.root, options.config, options.out, tuple(options.targets))
+    statement = pipeline.execute(pipeline.stage_named(options.stage), context, fresh=options.fresh)
+    predicate = statement.predicate
+    console.stage_summary(predicate, pipeline.progress_of(context, options.stage))
+    code = predicate.error_code or (result.EXIT_PASSED if predicate.verdict is Verdict.PASSED else result.EXIT_FAILED)
+    result.emit(
+        result.Result(
+            command=options.stage, verdict=predicate.verdict, exit_code=code, controls=predicate.outcomes,
+            findings=predicate.findings, error=predicate.error,
+        ),
+        options.json,
+    )  # fmt: skip
+    return result.EXIT_PASSED if options.continue_on_failure and code == result.EXIT_FAILED else code
+
+
+def run_release(options: argparse.Namespace) -> int:
+    """Run the whole pipeline."""
+    from sealrun import release
+
+    context = context_of(options.root, options.config, options.out)
+    passed_on = [f"--out={context.out.parent}", *([f"--config={options.config.resolve()}"] if options.config else [])]
+    found = release.release(context, passed_on, jobs=options.jobs, fresh=options.fresh)
+    result.emit(found, options.json)
+    return found.exit_code
+
+
+def run_init(options: argparse.Namespace) -> int:
+    """Write a release.toml for somebody's own model."""
+    from sealrun import scaffold
+
+    given = {name: getattr(options, name) or _ask(name) for name in ("baseline", "candidate", "data", "name")}
+    written = scaffold.init(
+        baseline=Path(given["baseline"]), candidate=Path(given["candidate"]), data=Path(given["data"]),
+        name=given["name"], out=options.out,
+    )  # fmt: skip
+    print(f"written: {written}\nnext: invoke release --config {written}", file=sys.stderr)
+    return 0
+
+
+def _ask(name: str) -> str:
+    questions = {
+        "baseline": "folder of the model before the change",
+        "candidate": "folder of the model to be released",
+        "data": "evaluation text, a JSONL file",
+        "name": "name of the release",
+    }
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"init: --{name} is missing ({questions[name]}); give it, or run init in a terminal to be asked"
+        )
+    print(f"{questions[name]}: ", end="", file=sys.stderr, flush=True)
+    return input().strip()
+
+
+def install(options: argparse.Namespace) -> int:
+    """Install the environments of the stages named, or an environment by its own name."""
+    for name in options.names:
+        known = pipeline.stages().get(name)
+        bare = venvs.Environment(name=name, smoke=("python", "-c", "pass"))
+        for environment in known.environments if known else (bare,):
+            venvs.install(options.root.resolve(), environment)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m sealrun", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    stage = commands.add_parser("stage", help="run one stage of the pipeline")
+    stage.add_argument("stage")
+    stage.add_argument("targets", nargs="*", type=Path, help="judge these instead of the release's own")
+    _common(stage)
+    stage.add_argument(
+        "--continue-on-failure",
+        action="store_true",
+        help="end with 0 when a gate said no, so that later stages report too",
+    )
+    stage.set_defaults(run=run_stage)
+
+    release = commands.add_parser("release", help="run every stage and make the signed evidence bundle")
+    _common(release)
+    release.add_argument("--jobs", default="auto", help="stages side by side: a number or auto")
+    release.set_defaults(run=run_release)
+
+    init = commands.add_parser("init", help="write a release.toml")
+    for name in ("baseline", "candidate", "data", "name"):
+        init.add_argument(f"--{name}")
+    init.add_argument("--out", type=Path)
+    init.add_argument("--root", type=Path, default=Path(), help=argparse.SUPPRESS)
+    init.set_defaults(run=run_init)
+
+    installs = commands.add_parser("install", help="install the environments of stages, or one by its own name")
+    installs.add_argument("names", nargs="+")
+    installs.add_argument("--root", type=Path, default=Path(), help=argparse.SUPPRESS)
+    installs.set_defaults(run=install)
+    return parser
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, help="release file (default: ./release.toml, else the shipped example)")
+    parser.add_argument("--out", type=Path, default=Path("build"), help="output folder (default: build)")
+    parser.add_argument("--root", type=Path, default=Path(), help=argparse.SUPPRESS)
+    parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write the result as JSON")
+    parser.add_argument("--fresh", action="store_true", help="ignore earlier tool output")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""What people see: short lines on standard error, tables for verdicts.
+
+Rules: nothing goes to standard output; a line that says no also says what was seen, what was expected and what to do.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sealrun.errors import SealrunError
+from sealrun.evidence.statement import StagePredicate
+from sealrun.outcome import Outcome, OutcomeKind
+from sealrun.pipeline import Progress
+from sealrun.policy.model import Checklist
+
+_STYLES = {
+    OutcomeKind.PASSED: "green",
+    OutcomeKind.WAIVED: "yellow",
+    OutcomeKind.FAILED: "bold red",
+    OutcomeKind.NOT_APPLICABLE: "dim",
+}
+
+
+def stderr() -> Console:
+    """Return a console on standard error; plain text where it is no terminal."""
+    return Console(file=sys.stderr, highlight=False, soft_wrap=not sys.stderr.isatty())
+
+
+def complain(error: SealrunError) -> None:
+    """Say an error in one paragraph."""
+    stderr().print(Text(f"sealrun: {error}", style="red"))
+
+
+def stage_summary(predicate: StagePredicate, progress: Progress) -> None:
+    """Say how one stage ended, and for each control that said no, why."""
+    out = stderr()
+    how = "reused" if progress.reused else "run"
+    out.print(Text(f"{predicate.stage}: {predicate.verdict.value} ({how}, {progress.seconds:.1f} s)"))
+    if predicate.error:
+        out.print(Text(f"  {predicate.error}", style="red"))
+    for outcome in predicate.outcomes:
+        if outcome.outcome is OutcomeKind.FAILED or outcome.warning:
+            out.print(_reasons(outcome))
+
+
+def checklist_table(checklist: Checklist, outcomes: Sequence[Outcome]) -> Table:
+    """Return the production checklist with each control's outcome and what was seen."""
+    by_id = {outcome.control: outcome for outcome in outcomes}
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    part = ""
+    for control in checklist.control:
+        if control.part != part:
+            part = control.part
+            table.add_row(Text(part, style="bold"), "", "")
+        outcome = by_id.get(control.id)
+        if outcome is None:
+            table.add_row(Text(f"  {control.title}"), Text("not judged", style="bold red"), "")
+            continue
+        said, style = outcome.outcome.value.replace("_", " "), _STYLES[outcome.outcome]
+        if outcome.warning:
+            said, style = "warning", "yellow"
+        table.add_row(Text(f"  {control.title}"), Text(said, style=style), Text(outcome.seen))
+    return table
+
+
+def failures(outcomes: Sequence[Outcome]) -> None:
+    """Say for each control that said no what was seen, what was expected, and what to do."""
+    for outcome in outcomes:
+        if outcome.outcome is OutcomeKind.FAILED:
+            stderr().print(_reasons(outcome))
+
+
+def _reasons(outcome: Outcome) -> Text:
+    head, style = ("warning", "yellow") if outcome.warning else ("failed", "red")
+    lines = [f"  {outcome.control}: {head}: {outcome.seen}", f"    expected: {outcome.expected}"]
+    if todo := outcome.warning or outcome.remedy:
+        lines.append(f"    do: {todo}")
+    return Text("\n".join(lines), style=style)

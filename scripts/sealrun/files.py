@@ -1,0 +1,193 @@
+"""Files: the only place that reads untrusted names and writes results.
+
+Rules: names are POSIX, relative, without `..`, backslash, drive, control character or empty part; nothing is followed out of
+its folder through a link; only regular files are read; files appear whole or not at all (write, fsync, rename); JSON is
+strict (UTF-8, no duplicate key, no NaN, bounded depth and size) and is decoded into a type or refused.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import stat
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any, NoReturn
+
+import msgspec
+
+from sealrun.errors import InputMissing, SealrunError, UsageError
+
+MAX_JSON = 256 * 1024 * 1024  # bytes; the largest report a tool may hand over
+_MAX_DEPTH = 64
+
+
+def relative_name(name: str, where: str) -> PurePosixPath:
+    """Return *name* as a safe relative POSIX path. Raises UsageError naming *where* it stood."""
+    parts = name.split("/")
+    if (
+        not name
+        or any(part in ("", ".", "..") for part in parts)
+        or "\\" in name
+        or (len(name) > 1 and name[1] == ":")
+        or any(ord(char) < 32 or ord(char) == 127 for char in name)
+    ):
+        raise UsageError(
+            f"{where}: got the path {name!r}, expected a relative POSIX path inside the folder, without .."
+        )
+    return PurePosixPath(name)
+
+
+def regular_file(root: Path, name: str, where: str) -> Path:
+    """Return the regular file *name* below *root*. Raises UsageError for a link out, device or odd name,
+    InputMissing when there is no such file."""
+    path = root / relative_name(name, where)
+    try:
+        resolved = path.resolve(strict=True)
+    except OSError as error:
+        raise InputMissing(
+            f"{where}: {path} cannot be read ({error.strerror}); restore it or correct the path"
+        ) from error
+    if not resolved.is_relative_to(root.resolve()):
+        raise UsageError(f"{where}: {path} leads out of {root} through a link; copy the file into the folder")
+    if not stat.S_ISREG(resolved.stat().st_mode):
+        raise UsageError(f"{where}: {path} is no regular file; expected a file")
+    return path
+
+
+def walk_files(root: Path) -> Iterator[str]:
+    """Yield the POSIX names of everything below *root* that is no folder, sorted, links not followed."""
+    found = ((folder / name) for folder, _, names in root.walk(follow_symlinks=False) for name in names)
+    yield from sorted(path.relative_to(root).as_posix() for path in found)
+
+
+def read_bytes(path: Path, where: str, *, limit: int = MAX_JSON) -> bytes:
+    """Return the bytes of the regular file *path*. Raises InputMissing or UsageError (too large, not regular)."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:  # noqa: PTH123
+            info = os.fstat(stream.fileno())
+            if not stat.S_ISREG(info.st_mode):
+                raise UsageError(f"{where}: {path} is no regular file; expected a file")
+            if info.st_size > limit:
+                raise UsageError(f"{where}: {path} has {info.st_size} bytes, expected at most {limit}")
+            return stream.read()
+    except OSError as error:
+        raise InputMissing(
+            f"{where}: {path} cannot be read ({error.strerror}); make it first or correct the path"
+        ) from error
+
+
+def parse_json(data: bytes, where: str, error: type[SealrunError] = UsageError) -> Any:
+    """Return the value of strict JSON. Raises *error* naming *where* for anything else."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        value = dict(pairs)
+        if len(value) != len(pairs):
+            names = [name for name, _ in pairs]
+            raise ValueError(f"duplicate key {next(name for name in names if names.count(name) > 1)!r}")
+        return value
+
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(f"{constant} is not JSON")
+
+    try:
+        text = data.decode("utf-8")
+        value = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+        if _depth(value) > _MAX_DEPTH:
+            raise ValueError(f"nested deeper than {_MAX_DEPTH}")
+    except (ValueError, RecursionError) as problem:
+        raise error(f"{where}: not acceptable JSON ({problem}); expected strict UTF-8 JSON") from problem
+    return value
+
+
+def decode[T](data: bytes, kind: type[T], where: str, error: type[SealrunError] = UsageError) -> T:
+    """Return strict JSON *data* as a *kind*. Raises *error* naming *where* and the field."""
+    return convert(parse_json(data, where, error), kind, where, error)
+
+
+def convert[T](value: Any, kind: type[T], where: str, error: type[SealrunError] = UsageError) -> T:
+    """Return *value* (of JSON or TOML) as a *kind*. Raises *error* naming *where* and the field."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as problem:
+        raise error(f"{where}: {problem}") from problem
+
+
+def load_toml[T](path: Path, kind: type[T]) -> T:
+    """Return the TOML file *path* as a *kind*. Raises UsageError or InputMissing naming the file and field."""
+    data = read_bytes(path, "configuration", limit=4 * 1024 * 1024)
+    try:
+        value = tomllib.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as problem:
+        raise UsageError(f"{path}: not acceptable TOML ({problem}); mend the line named") from problem
+    return convert(value, kind, str(path))
+
+
+def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Write *path* whole or not at all; its folder must exist. Raises OSError."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fchmod(stream.fileno(), mode)
+            os.fsync(stream.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write *value* (msgspec values or plain JSON) as readable JSON with sorted keys and a final newline."""
+    write_bytes(path, readable_json(value))
+
+
+def readable_json(value: Any) -> bytes:
+    """Return *value* as indented, sorted UTF-8 JSON with a final newline."""
+    plain = msgspec.to_builtins(value)
+    return json.dumps(plain, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def empty_folder(path: Path) -> Path:
+    """Make *path* an existing, empty folder, and return it. Its parent must exist or be ours to make."""
+    if path.is_symlink():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
+    path.mkdir(parents=True)
+    return path
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold the lock file *path*; waits for another process that holds it."""
+    with path.open("w", encoding="ascii") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def private_folder() -> Iterator[Path]:
+    """Yield a new 0700 folder that is gone afterwards."""
+    path = Path(tempfile.mkdtemp(prefix="sealrun-")).resolve()
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _depth(value: Any) -> int:
+    deepest, level = 0, [value]
+    while level:
+        deepest += 1
+        level = [
+            child
+            for item in level
+            for child in (item.values() if isinstance(item, dict) else item if isinstance(item, list) else ())
+            if isinstance(child, dict | list)
+        ]
+    return deepest

@@ -1,0 +1,255 @@
+"""Run one stage: reuse or gather its evidence, judge it afresh, leave a statement.
+
+Rules: evidence first, then the verdict, also when a tool fails; tool output is reused only under the same reuse key and only
+when every byte is still what was stated; verdicts are never reused; the statement is written last, whole or not at all, so a
+stage that was killed simply has none. Stages are found by looking: one module in `stages/`, one stage.
+"""
+
+import importlib
+import pkgutil
+import platform
+import shutil
+from collections.abc import Mapping
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+from msgspec import Struct
+
+import sealrun.stages
+from sealrun import __version__, clock, digest, files, venvs
+from sealrun.errors import InputMissing, SealrunError, ToolFailed, UsageError, VerificationFailed
+from sealrun.evidence import statement as statements
+from sealrun.outcome import Judgement, Verdict, verdict
+from sealrun.stage import Context, Stage, Work, check_files
+
+_RAN_NOTHING = "unused"
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """What is known of a stage while and after it runs; kept outside the evidence, for the live view and `run.json`."""
+
+    stage: str
+    state: str
+    seconds: float = 0.0
+    reused: bool = False
+    reason: str = ""
+    exit_code: int = 0
+
+
+@cache
+def stages() -> Mapping[str, Stage]:
+    """Return every stage by name, each after those it requires."""
+    found = {
+        info.name: importlib.import_module(f"{sealrun.stages.__name__}.{info.name}").STAGE
+        for info in pkgutil.iter_modules(sealrun.stages.__path__)
+    }
+    order = TopologicalSorter({name: stage.requires for name, stage in sorted(found.items())}).static_order()
+    return {name: found[name] for name in order if name in found}
+
+
+def stage_named(name: str) -> Stage:
+    """Return the stage *name*. Raises UsageError naming the known ones."""
+    if name not in stages():
+        raise UsageError(f"stage: got {name!r}, expected one of {', '.join(stages())}")
+    return stages()[name]
+
+
+def execute(stage: Stage, context: Context, *, fresh: bool = False) -> statements.StageStatement:
+    """Run *stage* and return its statement, which is also on disk. `fresh` ignores earlier tool output.
+
+    Raises UsageError or InputMissing when the stage cannot start; a tool's failure ends in a statement with verdict error.
+    """
+    started = clock.seconds()
+    _note(context, Progress(stage=stage.name, state="running"))
+    try:
+        inputs = dict(stage.inputs(context)) | _upstream_digests(stage, context)
+        key = _reuse_key(stage, context, inputs)
+    except SealrunError as error:
+        _note(context, Progress(stage=stage.name, state="error", reason=str(error), exit_code=error.exit_code))
+        raise
+    previous, reason = (None, "asked for") if fresh else _reusable(stage, context, key)
+    network, failure, judgement = "denied", None, Judgement(outcomes=())
+    try:
+        if previous is None:
+            network, gathered = _gather(stage, context)
+        else:
+            network, gathered = previous.predicate.network, previous.predicate.gathered
+        judgement = stage.judge(context)
+        _write_reports(context.evidence(stage.name), judgement, gathered)
+        _check_controls(stage, judgement)
+    except SealrunError as error:
+        failure = error
+        gathered = ()
+    statement = _state(stage, context, inputs, key, network, gathered, judgement, failure)
+    statements.write(context.statement_path(stage.name), statement)
+    if stage.seal and failure is None:
+        stage.seal(context, statement)
+    _note(
+        context,
+        Progress(
+            stage=stage.name,
+            state=statement.predicate.verdict.value,
+            seconds=round(clock.seconds() - started, 3),
+            reused=previous is not None,
+            reason=reason,
+            exit_code=statement.predicate.error_code,
+        ),
+    )
+    return statement
+
+
+def is_fresh(stage: Stage, context: Context) -> bool:
+    """Return whether *stage* could reuse its evidence now; never raises for what a run would mend."""
+    try:
+        inputs = dict(stage.inputs(context)) | _upstream_digests(stage, context)
+        return _reusable(stage, context, _reuse_key(stage, context, inputs))[0] is not None
+    except SealrunError:
+        return False
+
+
+def progress_path(context: Context, stage: str) -> Path:
+    """Where the progress of *stage* is noted."""
+    return context.out / "run" / f"{stage}.json"
+
+
+def _gather(stage: Stage, context: Context) -> tuple[str, tuple[str, ...]]:
+    """Run the tools. Returns what the network probes saw and the names of the files gathered."""
+    context.statement_path(stage.name).unlink(missing_ok=True)
+    files.empty_folder(context.logs(stage.name))
+    out = files.empty_folder(context.evidence(stage.name))
+    with files.private_folder() as tmp:
+        work = Work(stage=stage, context=context, out=out, tmp=tmp, networks=[])
+        stage.gather(context, work)
+    seen = {network.value for network in work.networks}
+    return ("opened" if "opened" in seen else "denied" if seen else _RAN_NOTHING), tuple(files.walk_files(out))
+
+
+def _upstream_digests(stage: Stage, context: Context) -> dict[str, digest.Sha256]:
+    """Return the digests of what the required stages left; raises when one is missing, failed to run, or was touched."""
+    return {
+        f"evidence/{required}/{name}": sha256
+        for required in stage.requires
+        for name, sha256 in context.upstream(required).digests().items()
+    }
+
+
+def _reuse_key(stage: Stage, context: Context, inputs: Mapping[str, digest.Sha256]) -> digest.Sha256:
+    """Return the key under which tool output may be used again: inputs, locks, tools, and the plan without its day."""
+    locks = {e.name: venvs.locate(context.root, e.name).lock for e in stage.environments}
+    return digest.of_json(
+        [
+            stage.name,
+            dict(inputs),
+            locks,
+            list(stage.tools),
+            context.plan.content,
+            own_digest(),
+            platform.python_version(),
+        ]
+    )
+
+
+@cache
+def own_digest() -> digest.Sha256:
+    """Return the digest of Sealrun's own source files."""
+    package = Path(__file__).parent
+    names = [name for name in files.walk_files(package) if not name.endswith(".pyc")]
+    return digest.of_manifest(digest.describe_files(package, names))
+
+
+def _reusable(stage: Stage, context: Context, key: digest.Sha256) -> tuple[statements.StageStatement | None, str]:
+    """Return the earlier statement whose evidence may be used again, or None, and why."""
+    path = context.statement_path(stage.name)
+    if not path.is_file():
+        return None, "no earlier run"
+    try:
+        statement = statements.load(path)
+        if statement.predicate.verdict is Verdict.ERROR:
+            return None, "the earlier run ended in an error"
+        if statement.predicate.reuse_key != key:
+            return None, "an input, lock, tool or the plan changed"
+        check_files(context.evidence(stage.name), statement)
+    except (VerificationFailed, InputMissing) as error:
+        return None, str(error)
+    return statement, "same inputs, locks, tools and plan"
+
+
+def _write_reports(folder: Path, judgement: Judgement, gathered: tuple[str, ...]) -> None:
+    """Write the derived reports, and remove derived ones of an earlier judgement."""
+    for name in files.walk_files(folder):
+        if name not in gathered and name not in judgement.reports:
+            (folder / name).unlink()
+    for name, data in judgement.reports.items():
+        if name in gathered:
+            raise ToolFailed(f"{folder / name}: gathered and derived under one name; rename one in the stage")
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        files.write_bytes(folder / name, data)
+
+
+def _check_controls(stage: Stage, judgement: Judgement) -> None:
+    said = [outcome.control for outcome in judgement.outcomes]
+    if sorted(said) != sorted(stage.controls):
+        raise ToolFailed(f"{stage.name}: judged {sorted(said)}, expected {sorted(stage.controls)}; this is a bug")
+
+
+def _state(
+    stage: Stage, context: Context, inputs: Mapping[str, digest.Sha256], key: digest.Sha256, network: str,
+    gathered: tuple[str, ...], judgement: Judgement, failure: SealrunError | None,
+) -> statements.StageStatement:  # fmt: skip
+    folder = context.evidence(stage.name)
+    subjects = digest.describe_files(folder, files.walk_files(folder)) if folder.is_dir() else ()
+    return statements.StageStatement(
+        subject=statements.resources(subjects),
+        predicate=statements.StagePredicate(
+            stage=stage.name,
+            sealrun=__version__,
+            python=platform.python_version(),
+            plan=context.plan.digest,
+            judged_at=context.plan.judged_at.isoformat(),
+            reuse_key=key,
+            inputs=tuple(
+                statements.Resource(name=name, digest=statements.Sha256Set(sha256=sha256))
+                for name, sha256 in sorted(inputs.items())
+            ),
+            tools=_tools(stage, context),
+            network=network,  # type: ignore[arg-type]
+            verdict=Verdict.ERROR if failure else verdict(judgement.outcomes),
+            outcomes=() if failure else judgement.outcomes,
+            findings=() if failure else judgement.findings,
+            gathered=gathered,
+            error=str(failure or ""),
+            error_code=failure.exit_code if failure else 0,
+        ),
+    )
+
+
+def _tools(stage: Stage, context: Context) -> tuple[statements.Tool, ...]:
+    return tuple(
+        statements.Tool(
+            name=distribution,
+            version=venvs.locked_version(venvs.lock_path(context.root, environment), distribution),
+            environment=environment,
+            lock=venvs.locate(context.root, environment).lock,
+        )
+        for distribution, environment in stage.tools
+    )
+
+
+def _note(context: Context, progress: Progress) -> None:
+    path = progress_path(context, progress.stage)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_json(path, progress)
+
+
+def forget(context: Context) -> None:
+    """Remove what an earlier run noted of its progress."""
+    shutil.rmtree(context.out / "run", ignore_errors=True)
+
+
+def progress_of(context: Context, stage: str) -> Progress:
+    """Return what is noted of *stage*; a stage that has not begun is waiting."""
+    path = progress_path(context, stage)
+    if not path.is_file():
+        return Progress(stage=stage, state="waiting")
+    return files.decode(files.read_bytes(path, "progress"), Progress, str(path))

@@ -1,0 +1,221 @@
+"""The values of a plan: the release asked for, and the policy it is held against.
+
+Rules: every value is frozen and comes from one strict reading of a file; unknown keys are refused; limits are part of policy,
+never of code.
+"""
+
+from datetime import date
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from sealrun import digest
+from sealrun.outcome import Severity
+
+type Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+type Text = Annotated[str, Meta(min_length=1, max_length=2000)]
+type Fraction = Annotated[float, Meta(ge=0, le=1)]
+type Count = Annotated[int, Meta(ge=0)]
+
+
+class Posture(StrEnum):
+    PRODUCTION = "production"
+    RESEARCH = "research"
+
+
+class Source(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a model comes from: a local path (nothing more to say), or a trusted repository at a 40-hex revision."""
+
+    repository: Annotated[str, Meta(pattern=r"^[\w.-]+/[\w.-]+$")] | None = None
+    revision: Annotated[str, Meta(pattern="^[0-9a-f]{40}$")] | None = None
+
+
+class ModelRef(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A model folder, relative to `release.toml`: the file to run, the tokenizer, and every file used by its sha256."""
+
+    path: Text
+    artifact: Text
+    tokenizer: Text
+    files: dict[str, digest.Sha256]
+    source: Source = Source()
+    licence: str = ""
+
+
+class DataRef(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The evaluation data: a JSONL file, relative to `release.toml`, its sha256 and the field that holds the text."""
+
+    path: Text
+    sha256: digest.Sha256
+    text_field: Name = "text"
+    licence: str = ""
+
+
+class CertifyRef(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the change is certified; `window` is the most tokens a model sees at once, longer texts are scored in parts."""
+
+    engine: Literal["invarlock-0.17"] = "invarlock-0.17"
+    runtime: Literal["onnx"] = "onnx"
+    profile: Name = "release"
+    window: Annotated[int, Meta(ge=2)] = 1024
+
+
+class Release(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`release.toml`."""
+
+    format: Literal["sealrun/release-v1"]
+    name: Name
+    version: Annotated[str, Meta(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+_-]{0,62}$")]
+    posture: Posture
+    retention: Name
+    baseline: ModelRef
+    candidate: ModelRef
+    data: DataRef
+    certify: CertifyRef = CertifyRef()
+
+
+class Control(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One line of the checklist: who judges it, what it asks, and what to do when it fails."""
+
+    id: Annotated[str, Meta(pattern=r"^[a-z]+\.[a-z-]+$")]
+    part: Literal["pre-deployment", "model and data", "runtime", "certification"]
+    stage: Name
+    title: Text
+    solution: Text
+    deployment: bool = False
+
+
+class Checklist(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`policy/checklist.toml`; `deployment` controls become loud warnings under the research posture."""
+
+    format: Literal["sealrun/checklist-v1"]
+    control: tuple[Control, ...]
+
+
+class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits of a certification profile. `max_ratio` bounds the upper end, `max_interval_width` the width of the 95 %
+    interval of candidate / baseline of the normalised NLL per UTF-8 byte."""
+
+    min_cases: Annotated[int, Meta(ge=1)]
+    min_tokens: Count
+    max_ratio: Annotated[float, Meta(gt=0)]
+    max_interval_width: Annotated[float, Meta(gt=0)]
+    recompute_tolerance: Annotated[float, Meta(gt=0, le=1e-6)] = 1e-9
+
+
+class AuditGate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What fails the audit: any advisory at or above `fail_on`; `unknown` severity counts as `unknown_is`."""
+
+    fail_on: Severity
+    unknown_is: Severity
+    max_snapshot_age_days: Count
+    max_waiver_days: Count
+
+
+class ModelGate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Formats a model or data folder may hold, and the repositories trusted as a source."""
+
+    formats: tuple[str, ...]
+    trusted_repositories: tuple[str, ...] = ()
+
+
+class SecretsGate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the secret scan leaves out, as POSIX path prefixes with a reason each."""
+
+    excluded: dict[str, Text] = {}
+
+
+class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Wall-clock seconds one program of a stage may take; `default` holds where a stage has no line of its own."""
+
+    default: Annotated[float, Meta(gt=0)]
+    stage: dict[str, Annotated[float, Meta(gt=0)]] = {}
+
+    def seconds(self, stage: str) -> float:
+        """Return the limit for *stage*."""
+        return self.stage.get(stage, self.default)
+
+
+class Gates(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`policy/gates.toml`."""
+
+    format: Literal["sealrun/gates-v1"]
+    profile: dict[Name, Profile]
+    audit: AuditGate
+    model: ModelGate
+    secrets: SecretsGate
+    limits: Limits
+
+
+class Waiver(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An accepted real finding, or an allowlisted false one, until a date. `rule` is an advisory id, a detector or a format;
+    `target` the package, path or fingerprint it holds for."""
+
+    control: Text
+    rule: Text
+    target: Text
+    version: str = ""
+    environment: str = ""
+    reason: Text
+    owner: Text
+    approver: Text
+    granted: date
+    expires: date
+    status: Literal["not_affected", "affected", "fixed", "under_investigation"] = "affected"
+    justification: str = ""
+    link: str = ""
+
+
+class Waivers(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`policy/waivers.toml`."""
+
+    format: Literal["sealrun/waivers-v1"]
+    waiver: tuple[Waiver, ...] = ()
+
+
+class RetentionClass(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long evidence of this class is kept, and why; `production` says whether a production release may use it."""
+
+    days: Annotated[int, Meta(ge=1)]
+    reason: Text
+    production: bool
+
+
+class Retention(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`policy/retention.toml`."""
+
+    format: Literal["sealrun/retention-v1"]
+    retention: dict[Name, RetentionClass]
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """Everything a run is held against, read once. `content` is its digest without `judged_at`, `digest` with it.
+
+    `base` is the folder of `release.toml`, which model and data paths are relative to.
+    """
+
+    base: Path
+    release: Release
+    release_sha256: digest.Sha256
+    checklist: Checklist
+    gates: Gates
+    waivers: Waivers
+    retention: Retention
+    policy: digest.Manifest
+    judged_at: date
+
+    @property
+    def content(self) -> digest.Sha256:
+        """The digest of the release and the policy."""
+        return digest.of_json([self.release_sha256, digest.of_manifest(self.policy)])
+
+    @property
+    def digest(self) -> digest.Sha256:
+        """The digest of the release, the policy and the day of judgement."""
+        return digest.of_json([self.content, self.judged_at.isoformat()])
+
+    @property
+    def title(self) -> str:
+        """NAME-VERSION."""
+        return f"{self.release.name}-{self.release.version}"

@@ -1,0 +1,145 @@
+"""A stage: what it is called, what it needs, how it gathers evidence and how that evidence is judged.
+
+Rules: `gather` runs the real tools behind the sandbox and leaves files below its own evidence folder; `judge` is pure: it
+reads evidence and the plan, and returns outcomes for exactly the controls that the stage declares; stages never import each
+other and hand over by files and statements, whose digests are checked on every hand-over.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sealrun import digest, files, sandbox, settings, venvs
+from sealrun.errors import InputMissing, ToolFailed, VerificationFailed
+from sealrun.evidence import statement as statements
+from sealrun.outcome import Judgement, Verdict
+from sealrun.policy.model import Plan
+
+INSIDE = Path(__file__).parent / "inside"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """Where a stage works. `root` holds policy and requirements, `out` is `build/NAME-VERSION`, `targets` are explicit
+    things to judge instead of the release's own (`nox -s audit -- LOCK...`)."""
+
+    plan: Plan
+    root: Path
+    out: Path
+    targets: tuple[Path, ...] = ()
+
+    def evidence(self, stage: str) -> Path:
+        """The folder that *stage* leaves its evidence in."""
+        return self.out / "evidence" / stage
+
+    def logs(self, stage: str) -> Path:
+        """The folder for what programs printed; not evidence, since it varies from run to run."""
+        return self.out / "logs" / stage
+
+    def statement_path(self, stage: str) -> Path:
+        """Where the statement of *stage* lies."""
+        return self.out / "statements" / f"{stage}.json"
+
+    def upstream(self, stage: str) -> statements.StageStatement:
+        """Return the statement of *stage* after checking it and every file it names.
+
+        Raises InputMissing (not run, naming the session), ToolFailed (it ended in an error) or VerificationFailed (a file
+        differs from its statement, or the statement is of another plan).
+        """
+        path = self.statement_path(stage)
+        if not path.is_file():
+            raise InputMissing(f"{stage}: no statement at {path}; run `nox -s {stage}` first")
+        statement = statements.load(path)
+        if statement.predicate.stage != stage or statement.predicate.plan != self.plan.digest:
+            raise VerificationFailed(f"{stage}: the statement {path} is of another plan; run `nox -s {stage}` again")
+        if statement.predicate.verdict is Verdict.ERROR:
+            raise InputMissing(
+                f"{stage}: ended in an error ({statement.predicate.error}); mend it, run `nox -s {stage}`"
+            )
+        check_files(self.evidence(stage), statement)
+        return statement
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What `gather` works with: its stage and context, the evidence folder to fill, a private temporary folder."""
+
+    stage: "Stage"
+    context: Context
+    out: Path
+    tmp: Path
+    networks: list[sandbox.Network]
+
+    def start(
+        self, name: str, environment: str, argv: Sequence[str], *, success: tuple[int, ...] = (0,),
+        loopback: bool = False, variables: Mapping[str, str] | None = None, cwd: Path | None = None,
+        seconds: float | None = None,
+    ) -> sandbox.Running:  # fmt: skip
+        """Start program *argv[0]* of *environment* sandboxed; it may write to `out` and `tmp` alone.
+
+        *name* names its log files; `success` are the exit codes of a tool that worked; `seconds` bounds its wall clock
+        (default: the policy's limit for this stage). Raises ToolFailed or InputMissing.
+        """
+        venv = venvs.existing(self.context.root, environment)
+        return sandbox.start(
+            sandbox.Command(
+                name=name, argv=(str(venv.program(argv[0])), *argv[1:]), cwd=cwd or self.tmp,
+                environment={**settings.judged_environment(self.tmp), **(variables or {})},
+                logs=self.context.logs(self.stage.name), writable=(self.out, self.tmp), loopback=loopback,
+                timeout=seconds or self.context.plan.gates.limits.seconds(self.stage.name), success=success,
+            )
+        )  # fmt: skip
+
+    def finish(self, running: sandbox.Running) -> sandbox.Completed:
+        """Wait for *running* and note what its network probe saw. Raises ToolFailed."""
+        completed = running.wait()
+        self.networks.append(completed.network)
+        return completed
+
+    def run(self, name: str, environment: str, argv: Sequence[str], **options: object) -> sandbox.Completed:
+        """Start and finish one program; options as for `start`."""
+        return self.finish(self.start(name, environment, argv, **options))  # type: ignore[arg-type]
+
+    def inside(self, script: str, *arguments: str) -> tuple[str, ...]:
+        """Return the argv that runs our own *script* of `inside/` with an environment's isolated interpreter."""
+        return "python", "-I", "-B", str(INSIDE / script), *arguments
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One pipeline step. `tools` are (distribution, environment) pairs that the statement names with their versions.
+
+    `inputs` returns what the stage reads, name to sha256, without running anything; it may raise InputMissing. `seal` is
+    what remains to be done once the statement stands: only the bundle has such a thing.
+    """
+
+    name: str
+    summary: str
+    controls: tuple[str, ...]
+    inputs: Callable[[Context], Mapping[str, digest.Sha256]]
+    gather: Callable[[Context, Work], None]
+    judge: Callable[[Context], Judgement]
+    requires: tuple[str, ...] = ()
+    environments: tuple[venvs.Environment, ...] = ()
+    tools: tuple[tuple[str, str], ...] = ()
+    seal: Callable[[Context, statements.StageStatement], None] | None = None
+
+
+def check_files(folder: Path, statement: statements.StageStatement) -> None:
+    """Raise VerificationFailed unless *folder* holds exactly the subjects of *statement*, byte for byte."""
+    wanted = statement.digests()
+    found = set(files.walk_files(folder)) if folder.is_dir() else set()
+    for name in sorted(found | wanted.keys()):
+        if name not in wanted:
+            raise VerificationFailed(f"{folder / name}: not named by the statement; remove it or run the stage again")
+        if name not in found or digest.of_file(folder / name) != wanted[name]:
+            raise VerificationFailed(f"{folder / name}: missing or changed since it was stated; run the stage again")
+
+
+def read_report[T](path: Path, kind: type[T]) -> T:
+    """Return a tool's JSON report as a *kind*. Raises ToolFailed when it is missing, empty or not what was expected."""
+    try:
+        data = files.read_bytes(path, "report")
+    except InputMissing as error:
+        raise ToolFailed(f"{path.name}: the tool wrote no report; see its log beside the evidence") from error
+    return files.decode(data, kind, path.name, ToolFailed)

@@ -1,0 +1,1 @@
+"""The stages, one module each. A module offers `STAGE`; none imports another; none knows nox."""

@@ -1,0 +1,196 @@
+"""The barrier: what a program inside it can and cannot do. Real programs, real namespaces."""
+
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sealrun import sandbox, settings
+from sealrun.errors import ToolFailed
+from sealrun.sandbox import Command, Completed, Network
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the namespace barrier is Linux's")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with `out` (writable inside), `logs` and `forbidden`."""
+    for name in ("out", "logs", "forbidden"):
+        (tmp_path / name).mkdir()
+    return tmp_path
+
+
+def command(place: Path, code: str, **options: object) -> Command:
+    """Python *code* as a sandboxed command."""
+    values: dict[str, object] = {
+        "name": "probe", "argv": (sys.executable, "-I", "-c", code), "cwd": place / "out",
+        "environment": settings.judged_environment(place / "out"), "logs": place / "logs",
+        "writable": (place / "out",), "timeout": 30.0,
+    }  # fmt: skip
+    return Command(**(values | options))  # type: ignore[arg-type]
+
+
+def run(place: Path, code: str, **options: object) -> Completed:
+    """Run Python *code* sandboxed."""
+    return sandbox.run(command(place, code, **options))
+
+
+def said(place: Path, code: str, **options: object) -> str:
+    """What Python *code* printed inside the sandbox."""
+    return run(place, code, **options).stdout.read_text()
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "socket.create_connection(('{host}', {port}), 2)",
+        "(lambda s: (_ for _ in ()).throw(OSError) if s.connect_ex(('{host}', {port})) else 0)(socket.socket())",
+        "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('{host}', {port}))",
+        "socket.socket(socket.AF_INET6).connect(('::1', {port}))",
+        "subprocess.run([sys.executable, '-c', 'import socket; socket.create_connection((\"{host}\", {port}), 2)'], check=True)",
+    ],
+)
+def test_no_connection_leaves_the_sandbox(place: Path, attempt: str) -> None:
+    """A listener that answers outside is out of reach inside, also for children, UDP and IPv6."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        host, port = listener.getsockname()
+        socket.create_connection((host, port), 2).close()
+        code = f"import socket, subprocess, sys\n{attempt.format(host=host, port=port)}\nprint('reached')"
+        with pytest.raises(ToolFailed):
+            run(place, code)
+
+
+def test_names_are_not_resolved(place: Path) -> None:
+    """DNS does not get through."""
+    with pytest.raises(ToolFailed, match="gaierror"):
+        run(place, "import socket; socket.getaddrinfo('localhost.example.com', 80)")
+
+
+def test_loopback_is_there_only_where_asked_for(place: Path) -> None:
+    """A server and its client inside one sandbox can talk when loopback is asked for."""
+    code = (
+        "import socket; s = socket.create_server(('127.0.0.1', 0)); "
+        "socket.create_connection(s.getsockname(), 2); print('talked')"
+    )
+    assert said(place, code, loopback=True) == "talked\n"
+    with pytest.raises(ToolFailed):
+        run(place, code)
+
+
+def test_denied_comes_from_a_probe(place: Path) -> None:
+    """The network is said to be denied by a run that had none, and opened by one that was given it."""
+    assert run(place, "pass").network is Network.DENIED
+    assert run(place, "pass", network=Network.OPENED).network is Network.OPENED
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "open('{forbidden}/new', 'w')",
+        "open('{forbidden}/old', 'a')",
+        "os.rename('{out}/mine', '{forbidden}/old')",
+        "os.link('{forbidden}/old', '{out}/link')",
+        "os.chmod('{forbidden}/old', 0o777)",
+        "os.utime('{forbidden}/old')",
+        "os.remove('{forbidden}/old')",
+        "(os.symlink('{forbidden}', '{out}/door'), open('{out}/door/new', 'w'))",
+        "ctypes.CDLL(None, use_errno=True).mount(None, b'/', None, 0x1020, None) and (_ for _ in ()).throw(OSError)",
+    ],
+)
+def test_nothing_is_written_outside(place: Path, attempt: str) -> None:
+    """Outside the named folders nothing is created, changed, renamed, linked or remounted."""
+    forbidden, out = place / "forbidden", place / "out"
+    (forbidden / "old").write_text("old")
+    before = (forbidden / "old").stat()
+    (out / "mine").write_text("mine")
+    with pytest.raises(ToolFailed):
+        run(place, f"import ctypes, os\n{attempt.format(forbidden=forbidden, out=out)}")
+    assert os.listdir(forbidden) == ["old"]
+    assert (forbidden / "old").read_text() == "old"
+    after = (forbidden / "old").stat()
+    assert (after.st_mode, after.st_mtime_ns, after.st_nlink) == (before.st_mode, before.st_mtime_ns, before.st_nlink)
+
+
+def test_the_named_folder_is_writable(place: Path) -> None:
+    """What a program writes to its own folder stays, and belongs to the caller."""
+    run(place, f"open('{place}/out/kept', 'w').write('kept')")
+    assert (place / "out" / "kept").read_text() == "kept"
+    assert (place / "out" / "kept").stat().st_uid == os.geteuid()
+
+
+def test_no_capability_is_left(place: Path) -> None:
+    """Inside, the program holds no capability, so it cannot undo the barrier."""
+    status = said(place, "print(open('/proc/self/status').read())")
+    effective = next(line for line in status.splitlines() if line.startswith("CapEff"))
+    assert int(effective.split()[1], 16) == 0
+
+
+def test_a_hanging_program_ends_with_its_children(place: Path) -> None:
+    """A time-out is a failure of its own, keeps what was printed, and leaves no process behind."""
+    marker = f"sealrun-test-{os.getpid()}-{time.time_ns()}"
+    code = f"import os, time\nprint('begun', flush=True)\nif os.fork() == 0: os.setsid()\nx = '{marker}'\ntime.sleep(60)"
+    with pytest.raises(ToolFailed, match="still running after 1 s"):
+        run(place, code, timeout=1.0)
+    assert (place / "logs" / "probe.stdout").read_text() == "begun\n"
+    for _ in range(50):
+        alive = [p for p in Path("/proc").glob("[0-9]*/cmdline") if _holds(p, marker)]
+        if not alive:
+            break
+        time.sleep(0.05)
+    assert alive == []
+
+
+def _holds(path: Path, marker: str) -> bool:
+    try:
+        return marker.encode() in path.read_bytes()
+    except OSError:
+        return False
+
+
+def test_only_named_exit_codes_mean_it_worked(place: Path) -> None:
+    """An exit code that was not named is a failure that quotes the program's last words."""
+    with pytest.raises(ToolFailed, match=r"exit code 3(.|\n)*last words"):
+        run(place, "import sys; print('last words', file=sys.stderr); sys.exit(3)")
+    assert run(place, "raise SystemExit(3)", success=(3,)).exit_code == 3
+
+
+def test_a_killed_program_names_the_signal(place: Path) -> None:
+    """Death by signal is told apart from an exit code."""
+    with pytest.raises(ToolFailed, match="SIGKILL"):
+        run(place, f"import os; os.kill(os.getpid(), {int(signal.SIGKILL)})")
+
+
+def test_a_missing_program_is_named(place: Path) -> None:
+    """A program that is not there is a failure before anything starts."""
+    with pytest.raises(ToolFailed, match="is missing"):
+        sandbox.run(command(place, "", argv=(str(place / "nothing"),)))
+
+
+def test_too_much_output_ends_the_program(place: Path) -> None:
+    """A file larger than the limit ends its writer."""
+    with pytest.raises(ToolFailed):
+        run(place, "open('big', 'wb').write(b'x' * 2_000_000)", output_limit=1_000_000)
+
+
+def test_offline_switches_and_nothing_private_reach_the_program(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Offline switches are set; variables that are not on the list are not seen."""
+    monkeypatch.setenv("MY_TOKEN", "planted-value")
+    monkeypatch.setenv("PYTHONPATH", "/nowhere")
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "0")
+    seen = said(place, "import os; print(sorted(os.environ.items()))")
+    assert "planted-value" not in seen
+    assert "PYTHONPATH" not in seen
+    for name in ("HF_DATASETS_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        assert f"('{name}', '1')" in seen
+
+
+def test_the_barrier_is_cheap(place: Path) -> None:
+    """A program costs little to start behind the barrier; the stated 15 ms are measured by docs/figures.md, not here."""
+    begun = time.monotonic()
+    for _ in range(10):
+        sandbox.run(command(place, "", argv=("/bin/true",)))
+    assert (time.monotonic() - begun) / 10 < 0.25
