@@ -15,6 +15,7 @@ import bootstrap
 bootstrap.hand_over("nox")
 
 import nox
+
 from sealrun import sessions
 
 nox.options.tags = ["supply-chain"]

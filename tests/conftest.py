@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-_COPIED = ("policy", "requirements", "examples", "scripts", "noxfile.py", "tasks.py", "pyproject.toml", ".gitignore")
+_COPIED = ("policy", "requirements", "examples", "scripts", "docs", "noxfile.py", "tasks.py", "pyproject.toml", "README.md",
+           ".gitignore")  # fmt: skip
 
 type Git = Callable[..., str]
 
@@ -26,11 +27,16 @@ def _steady_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytes
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     """A git checkout of the project as it stands, which uses the environments already installed here."""
-    return checkout(tmp_path / "checkout")
+    path = checkout(tmp_path / "checkout")
+    venvs = ROOT / ".nox" / "venvs"
+    venvs.mkdir(parents=True, exist_ok=True)
+    (path / ".nox").mkdir()
+    (path / ".nox" / "venvs").symlink_to(venvs)
+    return path
 
 
 def checkout(path: Path) -> Path:
-    """Make a git checkout of the project at *path*; its tool environments are this checkout's."""
+    """Make a git checkout of the project as it stands at *path*: one clean commit, nothing installed."""
     path.mkdir(parents=True)
     for name in _COPIED:
         source = ROOT / name
@@ -38,20 +44,17 @@ def checkout(path: Path) -> Path:
             shutil.copytree(source, path / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy2(source, path / name)
-    venvs = ROOT / ".nox" / "venvs"
-    venvs.mkdir(parents=True, exist_ok=True)
-    (path / ".nox").mkdir()
-    (path / ".nox" / "venvs").symlink_to(venvs)
     git(path, "init", "--quiet", "--initial-branch=main")
     git(path, "add", "--all")
-    git(path, "commit", "--quiet", "--message=as it stands")
+    git(path, "commit", "--quiet", "--message=as it stands", "--date=2026-01-01T00:00:00Z")
     return path
 
 
 def git(path: Path, *arguments: str) -> str:
     """Run git in *path* with an identity of its own and nobody's configuration."""
     identity = ("-c", "user.name=Test", "-c", "user.email=test@example.invalid", "-c", "commit.gpgsign=false")
-    environment = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    environment = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1",
+                   "GIT_COMMITTER_DATE": "2026-01-01T00:00:00Z"}  # fmt: skip
     done = subprocess.run(
         ["git", *identity, *arguments], cwd=path, env=environment, check=True, capture_output=True, text=True
     )

@@ -90,6 +90,31 @@ def _ask(name: str) -> str:
     return input().strip()
 
 
+def run_locks(options: argparse.Namespace) -> int:
+    """Compile the locks, to write them or to name what drifted."""
+    from sealrun import locks
+
+    root = options.root.resolve()
+    if options.check:
+        drifted = locks.drift(root, options.names)
+        for difference in drifted.values():
+            print(difference, file=sys.stderr)
+        print(f"drifted: {', '.join(drifted) or 'none'}", file=sys.stderr)
+        return result.EXIT_FAILED if drifted else result.EXIT_PASSED
+    changed = locks.write(root, options.names, upgrade=options.upgrade, cooldown_days=options.cooldown)
+    print(f"written: {', '.join(changed) or 'none, all are current'}", file=sys.stderr)
+    return 0
+
+
+def run_advisories(options: argparse.Namespace) -> int:
+    """Import an advisory snapshot into policy/advisories."""
+    from sealrun import advisories
+
+    made = advisories.run(options.root.resolve(), options.source, origin=options.origin, licence=options.licence)
+    print(f"advisories as of {made.as_of}: {made.records} records, {len(made.rejected)} rejected", file=sys.stderr)
+    return 0
+
+
 def install(options: argparse.Namespace) -> int:
     """Install the environments of the stages named, or an environment by its own name."""
     for name in options.names:
@@ -126,6 +151,23 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument("--out", type=Path)
     init.add_argument("--root", type=Path, default=Path(), help=argparse.SUPPRESS)
     init.set_defaults(run=run_init)
+
+    advisories = commands.add_parser("advisories", help="import an advisory snapshot into policy/advisories")
+    advisories.add_argument("--from", dest="source", type=Path, required=True, help="OSV's zip for PyPI, or a folder of records")
+    advisories.add_argument("--origin", help="where the snapshot comes from (default: its file name)")
+    advisories.add_argument("--licence", default="unknown", help="the licence of the records")
+    advisories.add_argument("--root", type=Path, default=Path(), help=argparse.SUPPRESS)
+    advisories.set_defaults(run=run_advisories)
+
+    locks = commands.add_parser("locks", help="compile the locks (needs the network)")
+    locks.add_argument("names", nargs="*", help="environments (default: all)")
+    mode = locks.add_mutually_exclusive_group(required=True)
+    mode.add_argument("--check", action="store_true", help="compile again and name what would change")
+    mode.add_argument("--write", action="store_true", help="compile and replace what changed")
+    mode.add_argument("--upgrade", action="store_true", help="like --write, with the newest versions past the cooldown")
+    locks.add_argument("--cooldown", type=int, default=7, metavar="DAYS", help="age a release must have (default: 7)")
+    locks.add_argument("--root", type=Path, default=Path(), help=argparse.SUPPRESS)
+    locks.set_defaults(run=run_locks)
 
     installs = commands.add_parser("install", help="install the environments of stages, or one by its own name")
     installs.add_argument("names", nargs="+")

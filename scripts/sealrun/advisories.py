@@ -10,8 +10,6 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path, PurePosixPath
 
-from msgspec import structs
-
 from sealrun import digest, files
 from sealrun.errors import InputMissing, UsageError
 from sealrun.reports import osv, snapshot
@@ -52,7 +50,7 @@ def import_snapshot(source: Path, folder: Path, names: frozenset[str], *, origin
             rejected.append(checked)
             continue
         newest = max(newest, checked.modified)
-        kept[checked.id] = _scoped(checked, names)
+        kept[checked.id] = osv.condense(checked, names)
     if not newest:
         raise UsageError(f"{source.name}: none of {records} records is a valid OSV record for PyPI; expected OSV's export")
     facts = Facts(advisories=tuple(kept[key] for key in sorted(kept) if kept[key].affected))
@@ -86,11 +84,6 @@ def _check(name: str, data: bytes) -> Advisory | Rejected:
 
 def _packages(advisory: Advisory) -> tuple[str, ...]:
     return tuple(sorted({block.package for block in advisory.affected}))
-
-
-def _scoped(advisory: Advisory, names: frozenset[str]) -> Advisory:
-    """Return *advisory* with what it says of the packages *names* alone."""
-    return structs.replace(advisory, affected=tuple(b for b in advisory.affected if b.package in names))
 
 
 def _records(source: Path) -> Iterator[tuple[str, bytes]]:

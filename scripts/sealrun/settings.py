@@ -1,6 +1,6 @@
 """The process environment: the only place that reads `os.environ`.
 
-Rules: a switch is on for 1, true, yes, on; off when unset, empty, 0, false, no, off; anything else is an error that says so.
+Rules: a switch is on for 1, true, yes, on; off when unset or empty; anything else is an error that says so.
 """
 
 import os
@@ -11,7 +11,6 @@ from pathlib import Path
 from sealrun.errors import UsageError
 
 _ON = {"1", "true", "yes", "on"}
-_OFF = {"", "0", "false", "no", "off"}
 
 # What a judged program may see of the caller's environment. Everything else is dropped.
 _KEPT = ("LANG", "LC_ALL", "TERM", "NO_COLOR", "SOURCE_DATE_EPOCH")
@@ -30,11 +29,11 @@ def variable(name: str) -> str | None:
 
 
 def switch(name: str) -> bool:
-    """Return whether the switch *name* is on. Raises UsageError for a value that is neither on nor off."""
+    """Return whether the switch *name* is on. Raises UsageError for any other value."""
     value = os.environ.get(name, "")
     if value.strip().lower() in _ON:
         return True
-    if value.strip().lower() in _OFF:
+    if not value.strip():
         return False
     raise UsageError(f"{name}: got {value!r}, expected 1, true, yes or on to switch it on, or unset")
 
@@ -66,6 +65,17 @@ def install_environment() -> Mapping[str, str]:
     }
     steady = {"PATH": os.environ.get("PATH", os.defpath), "UV_PYTHON_DOWNLOADS": "never", "PYTHONNOUSERSITE": "1"}
     return {**_pip_settings_for_uv(), **seen, **steady}
+
+
+def compile_environment() -> Mapping[str, str]:
+    """Return what a lock compiler sees: index, proxy and certificates, but nothing of this machine's disk, whose files
+    others cannot get."""
+    seen = {name: value for name, value in install_environment().items() if "FIND_LINKS" not in name}
+    for name in ("UV_INDEX", "UV_EXTRA_INDEX_URL", "PIP_EXTRA_INDEX_URL"):
+        shared = [url for url in seen.pop(name, "").split() if "file:" not in url]
+        seen |= {name: " ".join(shared)} if shared else {}
+    as_pip = {"UV_DEFAULT_INDEX": "PIP_INDEX_URL", "UV_INDEX": "PIP_EXTRA_INDEX_URL", "SSL_CERT_FILE": "PIP_CERT"}
+    return {**{pip: seen[uv] for uv, pip in as_pip.items() if uv in seen}, **seen}
 
 
 def own_environment() -> Mapping[str, str]:

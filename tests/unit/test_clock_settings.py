@@ -27,14 +27,14 @@ def test_a_malformed_epoch_is_wrong_use(value: str) -> None:
         clock.judged_at(value)
 
 
-@pytest.mark.parametrize(("value", "on"), [("1", True), ("true", True), ("YES", True), ("on", True), ("", False), ("0", False)])
+@pytest.mark.parametrize(("value", "on"), [("1", True), ("true", True), ("YES", True), ("on", True), ("", False), (" ", False)])
 def test_switch_values(monkeypatch: pytest.MonkeyPatch, value: str, on: bool) -> None:
     """The documented words switch on and off."""
     monkeypatch.setenv("INVARLOCK_ALLOW_NETWORK", value)
     assert settings.network_allowed() is on
 
 
-@pytest.mark.parametrize("value", ["2", "enable", "y", "ja", "1 0"])
+@pytest.mark.parametrize("value", ["0", "off", "2", "enable", "y", "ja", "1 0"])
 def test_an_unknown_switch_value_is_wrong_use(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     """A value that is neither on nor off is an error, never a silent off or on."""
     monkeypatch.setenv("INVARLOCK_ALLOW_NETWORK", value)

@@ -114,7 +114,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(OSError, match="disk full"):
         files.write_bytes(path, b"new")
     assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["f"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_everything_in_a_folder_is_listed(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_nothing_is_written_outside(place: Path, attempt: str) -> None:
     (out / "mine").write_text("mine")
     with pytest.raises(ToolFailed):
         run(place, f"import ctypes, os\n{attempt.format(forbidden=forbidden, out=out)}")
-    assert os.listdir(forbidden) == ["old"]
+    assert list(forbidden.iterdir()) == [forbidden / "old"]
     assert (forbidden / "old").read_text() == "old"
     after = (forbidden / "old").stat()
     assert (after.st_mode, after.st_mtime_ns, after.st_nlink) == (before.st_mode, before.st_mtime_ns, before.st_nlink)

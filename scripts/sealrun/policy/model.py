@@ -114,9 +114,10 @@ class AuditGate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class ModelGate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Formats a model or data folder may hold, and the repositories trusted as a source."""
+    """Formats a model or data folder may hold, the ONNX operator domains known, and the repositories trusted as a source."""
 
     formats: tuple[str, ...]
+    onnx_domains: tuple[str, ...]
     trusted_repositories: tuple[str, ...] = ()
 
 

@@ -14,8 +14,8 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from sealrun import digest, files
-from sealrun.errors import UsageError
+from sealrun import digest, files, locks
+from sealrun.errors import InputMissing, UsageError
 from sealrun.outcome import Finding, Judgement, OutcomeKind, check
 from sealrun.reports.requirements import Pin, parse_lock
 from sealrun.stage import Context, Stage, Work, read_report
@@ -117,8 +117,7 @@ def _examine_pair(folder: Path, name: str) -> LockReport:
     if not lock.is_file():
         problem = Problem(kind="drift", where=f"requirements/{source.name}", message=f"has no {lock.name}")
         return LockReport(path=f"requirements/{lock.name}", sha256=digest.of_bytes(b""), pins=0, problems=(problem,))
-    report = _examine(lock, f"requirements/{lock.name}", tuple(_drift(folder, name)))
-    return report
+    return _examine(lock, f"requirements/{lock.name}", tuple(_drift(folder, name)))
 
 
 def _examine(path: Path, where: str, drift: tuple[Problem, ...]) -> LockReport:
@@ -137,39 +136,25 @@ def _drift(folder: Path, name: str) -> Iterator[Problem]:
     where = f"requirements/{name}.txt"
     text = _text(files.read_bytes(folder / f"{name}.txt", "lock"), where)
     recorded = {found["name"]: found["sha256"] for found in _RECORDED.finditer(text)}
-    wanted = _input_files(folder, name)
-    for file in sorted(recorded.keys() | {f"requirements/{path}" for path in wanted}):
-        actual = _digest_of(folder.parent / file)
-        if recorded.get(file) is None or recorded[file] != actual:
+    try:
+        actual = locks.input_digests(folder, name)
+    except InputMissing:
+        yield Problem(kind="drift", where=where, message="an input of it is missing")
+        return
+    for file in sorted(recorded.keys() | actual.keys()):
+        if recorded.get(file) != actual.get(file):
             yield Problem(kind="drift", where=where, message=f"{file} changed since the lock was compiled")
     pins = {pin.name: pin for pin in parse_lock(text, where)}
-    overridden = {r.name for path in wanted if path.endswith(".overrides") for r in _requirements(folder / path)}
-    for path in wanted:
-        for requirement in _requirements(folder / path):
-            if path.endswith(".in") and requirement.name in overridden:
-                continue
-            if problem := _unsatisfied(requirement, pins):
-                yield Problem(kind="drift", where=where, message=f"{path}: {problem}")
-
-
-def _input_files(folder: Path, name: str) -> list[str]:
-    """Return the names of `NAME.in`, its overrides, and every file it includes with -r; constraints are recorded by digest."""
-    found, waiting = [], [f"{name}.in"]
-    while waiting:
-        current = waiting.pop(0)
-        if current in found or not (folder / current).is_file():
-            found += [current] if current not in found else []
-            continue
-        found.append(current)
-        waiting += re.findall(r"^-r\s+(\S+)", (folder / current).read_text("utf-8"), re.MULTILINE)
-    if (folder / f"{name}.overrides").is_file():
-        found.append(f"{name}.overrides")
-    return found
+    sources = [folder.parent / file for file in actual if not file.endswith(".txt")]
+    replaced = {r.name for path in sources if path.suffix == ".overrides" for r in _requirements(path)}
+    for path in sources:
+        for requirement in _requirements(path):
+            problem = _unsatisfied(requirement, pins)
+            if problem and (path.suffix == ".overrides" or requirement.name not in replaced):
+                yield Problem(kind="drift", where=where, message=f"{path.name}: {problem}")
 
 
 def _requirements(path: Path) -> list[Requirement]:
-    if not path.is_file():
-        return []
     lines = (line.split(" #")[0].strip() for line in _text(path.read_bytes(), path.name).splitlines())
     try:
         found = [Requirement(line) for line in lines if line and not line.startswith(("#", "-"))]
@@ -187,10 +172,6 @@ def _unsatisfied(requirement: Requirement, pins: Mapping[str, Pin]) -> str:
     if pin.version and not requirement.specifier.contains(pin.version, prereleases=True):
         return f"{requirement} is not satisfied by {pin.version}"
     return ""
-
-
-def _digest_of(path: Path) -> str | None:
-    return digest.of_file(path) if path.is_file() else None
 
 
 def _text(data: bytes, where: str) -> str:

@@ -1,0 +1,153 @@
+"""Signing: DSSE envelopes, one JSON object per line, the release statement first, then the statements it names.
+
+Rules: the payload type is in-toto's and nothing else; an envelope has exactly one signature, whose key id is the sha256 of the
+key's SubjectPublicKeyInfo; a line has one form (sorted, compact, standard base64), so that no byte of it can be another; the
+release statement names the bundle, the report and every file of the candidate by digest.
+
+Source: DSSE v1.0; in-toto Statement v1; SLSA Verification Summary v1; docs/bundle-format.md.
+"""
+
+import base64
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+from securesystemslib.dsse import Envelope
+from securesystemslib.signer import CryptoSigner, Signer, SSlibKey
+
+from sealrun import digest, files
+from sealrun.errors import VerificationFailed
+from sealrun.evidence import bundle, keys
+from sealrun.evidence.statement import STATEMENT_TYPE, Resource, Sha256Set, StatementType
+
+SUFFIX = ".intoto.jsonl"
+REPORT = "report.html"
+MAX_ENVELOPES = 64 * 1024**2  # bytes of the whole file
+
+type PayloadType = Literal["application/vnd.in-toto+json"]
+type SummaryType = Literal["https://slsa.dev/verification_summary/v1"]
+type Level = Literal["SEALRUN_PRODUCTION", "SEALRUN_RESEARCH", "FAILED"]
+_PAYLOAD_TYPE: PayloadType = "application/vnd.in-toto+json"
+
+
+class _Signature(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    keyid: digest.Sha256
+    sig: str
+
+
+class _Line(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
+    payload: str
+    payload_type: PayloadType
+    signatures: Annotated[tuple[_Signature, ...], Meta(min_length=1, max_length=1)]
+
+
+class Signed(Struct, frozen=True, kw_only=True):
+    """An envelope: what was signed, under which key id, and the 64 bytes of the signature."""
+
+    payload: bytes
+    keyid: digest.Sha256
+    signature: bytes
+
+    def signed_by(self, key: keys.PublicKey) -> bool:
+        """Return whether *key* signed the payload."""
+        return key.keyid == self.keyid and key.signed(Envelope(self.payload, _PAYLOAD_TYPE, {}).pae(), self.signature)
+
+
+class Verifier(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who judged: Sealrun, and its version."""
+
+    id: Literal["urn:sealrun:verifier:v1"] = "urn:sealrun:verifier:v1"
+    version: dict[Literal["sealrun"], str]
+
+
+class Reference(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A resource descriptor by URI; here a member of the bundle by its path, or the policy by its name."""
+
+    uri: str
+    digest: Sha256Set
+
+
+class Summary(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
+    """SLSA's verification summary: what was verified against which policy, with which statements, and how it ended."""
+
+    verifier: Verifier
+    time_verified: str
+    resource_uri: str
+    policy: Reference
+    input_attestations: tuple[Reference, ...]
+    verification_result: Literal["PASSED", "FAILED"]
+    verified_levels: Annotated[tuple[Level, ...], Meta(min_length=1, max_length=1)]
+
+
+class ReleaseStatement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The first line: an in-toto Statement over the bundle, the report and the candidate's files."""
+
+    type_: StatementType = field(name="_type", default=STATEMENT_TYPE)
+    subject: tuple[Resource, ...]
+    predicate_type: SummaryType = field(name="predicateType", default="https://slsa.dev/verification_summary/v1")
+    predicate: Summary
+
+
+def release_statement(
+    *, title: str, archive: digest.Sha256, report: digest.Sha256, candidate: digest.Manifest, policy: digest.Sha256,
+    judged_at: str, posture: Literal["production", "research"], passed: bool, sealrun: str,
+    attestations: Iterable[tuple[str, digest.Sha256]],
+) -> ReleaseStatement:  # fmt: skip
+    """Return the statement that a release makes; `attestations` are member names and digests in the order of the lines."""
+    level: Level = "FAILED" if not passed else "SEALRUN_PRODUCTION" if posture == "production" else "SEALRUN_RESEARCH"
+    subjects = (f"{title}{bundle.SUFFIX}", archive), (REPORT, report), *((f"candidate/{e.path}", e.sha256) for e in candidate)
+    return ReleaseStatement(
+        subject=tuple(Resource(name=name, digest=Sha256Set(sha256=sha256)) for name, sha256 in subjects),
+        predicate=Summary(
+            verifier=Verifier(version={"sealrun": sealrun}),
+            time_verified=f"{judged_at}T00:00:00Z",
+            resource_uri=f"urn:sealrun:release:{title}",
+            policy=Reference(uri="urn:sealrun:policy", digest=Sha256Set(sha256=policy)),
+            input_attestations=tuple(
+                Reference(uri=name, digest=Sha256Set(sha256=sha256)) for name, sha256 in attestations
+            ),
+            verification_result="PASSED" if passed else "FAILED",
+            verified_levels=(level,),
+        ),
+    )
+
+
+def signer(path: Path) -> Signer:
+    """Return the signer for the private key at *path*. Raises UsageError."""
+    public = keys.public_key(path)
+    return CryptoSigner(keys.load_private(path), SSlibKey(public.keyid, "ed25519", "ed25519", {"public": public.raw.hex()}))
+
+
+def sign(payloads: Sequence[bytes], by: Signer) -> bytes:
+    """Return the envelopes of *payloads*, a line each."""
+    lines = []
+    for payload in payloads:
+        envelope = Envelope(payload, _PAYLOAD_TYPE, {})
+        envelope.sign(by)
+        lines.append(digest.canonical_json(envelope.to_dict()))
+    return b"".join(lines)
+
+
+def parse(data: bytes, where: str) -> tuple[Signed, ...]:
+    """Return the envelopes in *data*. Raises VerificationFailed naming *where* and the line."""
+    if not data.endswith(b"\n"):
+        raise VerificationFailed(f"{where}: does not end with a whole line; it was cut short")
+    return tuple(_parse_line(line + b"\n", f"{where}, line {number}") for number, line in enumerate(data[:-1].split(b"\n"), 1))
+
+
+def _parse_line(data: bytes, where: str) -> Signed:
+    line = files.decode(data, _Line, where, VerificationFailed)
+    try:
+        payload, signature = (base64.b64decode(text, validate=True) for text in (line.payload, line.signatures[0].sig))
+    except ValueError as problem:
+        raise VerificationFailed(f"{where}: no base64 ({problem}); the envelope was changed") from problem
+    keyid = line.signatures[0].keyid
+    same = {
+        "payload": base64.b64encode(payload).decode("ascii"),
+        "payloadType": line.payload_type,
+        "signatures": [{"keyid": keyid, "sig": base64.b64encode(signature).decode("ascii")}],
+    }
+    if digest.canonical_json(same) != data:
+        raise VerificationFailed(f"{where}: not in the one form of an envelope; it was changed")
+    return Signed(payload=payload, keyid=keyid, signature=signature)

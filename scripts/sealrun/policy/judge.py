@@ -1,0 +1,123 @@
+"""Judge findings against the gates and the waivers, and deployment lines against the posture.
+
+Rules: every finding ends in exactly one outcome and stays visible; a waiver holds for one rule (or its alias) on one target, on
+its version and environment where it names them, from the day granted to the day it expires, both included; a waiver that is
+expired, unused, dated ahead or longer than policy allows is itself a failure.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
+
+from msgspec import Struct, structs
+
+from sealrun.outcome import Finding, Outcome, OutcomeKind, Severity, check
+from sealrun.policy.model import Plan, Posture, Waiver
+
+_RANK = {Severity.LOW: 1, Severity.MEDIUM: 2, Severity.HIGH: 3, Severity.CRITICAL: 4}
+_LISTED = 3
+
+
+class Judged(Struct, frozen=True, kw_only=True):
+    """Findings with their outcomes, the waiver behind each waived one, and what is wrong with waivers."""
+
+    findings: tuple[Finding, ...]
+    waived: tuple[tuple[Finding, Waiver], ...] = ()
+    problems: tuple[str, ...] = ()
+
+    @property
+    def failed(self) -> tuple[Finding, ...]:
+        """The findings that nothing excuses."""
+        return tuple(finding for finding in self.findings if finding.outcome is OutcomeKind.FAILED)
+
+    def outcome(self, control: str, *, seen: str, expected: str, remedy: str, evidence: str = "") -> Outcome:
+        """Return the outcome of *control*: failed, waived or passed. `seen` is what was looked at."""
+        complaints = [*(finding.message for finding in self.failed), *self.problems]
+        if complaints:
+            text = f"{seen}: {listed(complaints)}"
+            return check(control, False, seen=text, expected=expected, remedy=remedy, evidence=evidence)
+        kind = OutcomeKind.WAIVED if self.waived else OutcomeKind.PASSED
+        text = f"{seen}: {listed([_excuse(f, w) for f, w in self.waived])}" if self.waived else seen
+        return Outcome(control=control, outcome=kind, seen=text, expected=expected, evidence=evidence)
+
+
+def judge_findings(
+    plan: Plan, control: str, findings: Sequence[Finding], *, aliases: Mapping[str, frozenset[str]] | None = None,
+    unused_fails: bool = True,
+) -> Judged:  # fmt: skip
+    """Let the failed *findings* of *control* meet the plan's waivers. `aliases` gives the other names of a rule.
+
+    With `unused_fails` off (something else than the release is judged) a waiver that nothing matches is left alone.
+    """
+    waivers = [waiver for waiver in plan.waivers.waiver if waiver.control == control]
+    flawed = {waiver: flaw for waiver in waivers if (flaw := _flaw(waiver, plan))}
+    used: dict[Waiver, bool] = dict.fromkeys(waivers, False)
+    judged: list[Finding] = []
+    waived: list[tuple[Finding, Waiver]] = []
+    for finding in findings:
+        matching = list(_matching(finding, waivers, (aliases or {}).get(finding.rule, frozenset())))
+        used |= dict.fromkeys(matching, True)
+        valid = next((waiver for waiver in matching if waiver not in flawed), None)
+        if valid and finding.outcome is OutcomeKind.FAILED:
+            finding = structs.replace(finding, outcome=OutcomeKind.WAIVED)
+            waived.append((finding, valid))
+        judged.append(finding)
+    unused = {waiver: "unused: nothing was found that it is about" for waiver in waivers if unused_fails and not used[waiver]}
+    problems = [f"waiver {waiver.rule} on {waiver.target}: {why}" for waiver, why in {**unused, **flawed}.items()]
+    return Judged(findings=tuple(judged), waived=tuple(waived), problems=tuple(sorted(problems)))
+
+
+def deployment_check(
+    plan: Plan, control: str, ok: bool, *, seen: str, expected: str, remedy: str, evidence: str = ""
+) -> Outcome:
+    """Return the outcome of a deployment line: what fails in production passes in research, with a loud warning."""
+    if ok or plan.release.posture is Posture.PRODUCTION:
+        return check(control, ok, seen=seen, expected=expected, remedy=remedy, evidence=evidence)
+    warning = f"NOT FOR PRODUCTION: {seen}, expected {expected}; {remedy}"
+    return check(control, True, seen=seen, expected=expected, evidence=evidence, warning=warning)
+
+
+def counts(severity: Severity, *, fail_on: Severity, unknown_is: Severity) -> bool:
+    """Return whether a finding of *severity* is at or above `fail_on`; a level still unknown counts."""
+    level = unknown_is if severity is Severity.UNKNOWN else severity
+    return _RANK.get(level, max(_RANK.values())) >= _RANK.get(fail_on, 0)
+
+
+def worst(severities: Sequence[Severity]) -> Severity:
+    """Return the highest known level, unknown when there is none."""
+    return max(severities, key=lambda severity: _RANK.get(severity, 0), default=Severity.UNKNOWN)
+
+
+def listed(texts: Sequence[str]) -> str:
+    """Return the first few *texts* and how many more there are."""
+    more = len(texts) - _LISTED
+    return "; ".join(texts[:_LISTED]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _matching(finding: Finding, waivers: Sequence[Waiver], aliases: frozenset[str]) -> Iterator[Waiver]:
+    rules = {finding.rule, *aliases} | ({finding.advisory} if finding.advisory else set())
+    targets = {finding.package, finding.path, finding.fingerprint} - {None}
+    for waiver in waivers:
+        if (
+            waiver.rule in rules
+            and waiver.target in targets
+            and waiver.version in ("", finding.version)
+            and waiver.environment in ("", finding.environment)
+        ):
+            yield waiver
+
+
+def _flaw(waiver: Waiver, plan: Plan) -> str:
+    """Return why *waiver* does not hold on the day of judgement, "" when it does."""
+    today: date = plan.judged_at
+    longest = plan.gates.audit.max_waiver_days
+    if waiver.granted > today:
+        return f"granted on {waiver.granted}, after the day of judgement {today}"
+    if not waiver.granted <= waiver.expires:
+        return f"expires on {waiver.expires}, before it was granted on {waiver.granted}"
+    if (waiver.expires - waiver.granted).days > longest:
+        return f"lasts {(waiver.expires - waiver.granted).days} days, policy allows {longest}"
+    return f"expired on {waiver.expires}" if today > waiver.expires else ""
+
+
+def _excuse(finding: Finding, waiver: Waiver) -> str:
+    return f"{finding.rule} on {waiver.target} waived until {waiver.expires} by {waiver.approver}"

@@ -1,0 +1,307 @@
+"""`report.html`: the release on one page, for a person without tools.
+
+Rules: pure, so that the same values give the same bytes; one file, which loads nothing and runs nothing (its own content
+security policy says so); every value is escaped; what a stage did not leave is said to be missing, what it left must be
+readable.
+
+The page is a subject of the signed statement, so it cannot hold the signature. It names the bundle's digest, since the bundle
+does not hold the page.
+"""
+
+import base64
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from itertools import groupby
+from pathlib import Path
+
+import jinja2
+from msgspec import Struct
+
+from sealrun import __version__, digest
+from sealrun.errors import ToolFailed
+from sealrun.evidence.statement import StageStatement
+from sealrun.outcome import Finding, Outcome, OutcomeKind, Verdict
+from sealrun.policy.model import Control, ModelRef, Plan
+from sealrun.reports import artifacts, invarlock
+from sealrun.reports.overview import Fact, facts
+
+_BAR = 1000  # units of a bar's full width
+
+_LIMITS = (
+    "That the models were run as the records say. Whoever made the bundle could have written other records; "
+    "repeat the run from the same files to find out.",
+    "That the candidate is good. It was compared with its baseline on this evaluation text and by this measure alone.",
+    "That a model has no hidden behaviour. Formats and digests were checked, not what the weights do.",
+    "That there is no vulnerability. The audit knows what its advisory snapshot knew on the snapshot's day.",
+    "That there is no secret. The scan finds what its rules describe, in the files named.",
+    "That the releaser's machine was sound, or that the day of judgement is the day it was made. The signature says which key "
+    "signed, nothing more.",
+)
+
+
+class Line(Struct, frozen=True, kw_only=True):
+    """One control and how it ended; `not_judged` when no statement speaks of it."""
+
+    part: str
+    control: str
+    title: str
+    outcome: str
+    seen: str = ""
+    expected: str = ""
+    remedy: str = ""
+    evidence: str = ""
+    warning: str = ""
+
+
+class StageRow(Struct, frozen=True, kw_only=True):
+    """One stage: its verdict, the tools it ran, what its network probes saw, how many files it left."""
+
+    name: str
+    verdict: str
+    tools: tuple[str, ...] = ()
+    network: str = "unused"
+    files: int = 0
+    error: str = ""
+
+
+class FindingRow(Struct, frozen=True, kw_only=True):
+    """One finding of a scanner."""
+
+    control: str
+    rule: str
+    where: str
+    outcome: str
+    severity: str
+    message: str
+
+
+class Files(Struct, frozen=True, kw_only=True):
+    """The files of one role (baseline, candidate, data): name and sha256."""
+
+    role: str
+    origin: str
+    files: tuple[tuple[str, digest.Sha256], ...]
+
+
+class Bar(Struct, frozen=True, kw_only=True):
+    """One bar of the comparison; `width` in thousandths of the longest."""
+
+    name: str
+    value: float
+    width: int
+    over: bool
+
+
+class Figures(Struct, frozen=True, kw_only=True):
+    """The comparison: means in nats per UTF-8 byte, and the interval of their ratio against its limit."""
+
+    engine: str
+    profile: str
+    cases: int
+    baseline: float
+    candidate: float
+    ratio: float
+    lower: float
+    upper: float
+    limit: float
+
+    @property
+    def limit_value(self) -> float:
+        """The candidate's mean at the limit."""
+        return self.baseline * self.limit
+
+    @property
+    def limit_at(self) -> int:
+        """Where the limit is marked on a bar."""
+        return self._width(self.limit_value) - 3
+
+    @property
+    def bars(self) -> tuple[Bar, Bar]:
+        """The two bars; the candidate's is over when its interval ends above the limit."""
+        over = self.upper > self.limit
+        return (
+            Bar(name="baseline", value=self.baseline, width=self._width(self.baseline), over=False),
+            Bar(name="candidate", value=self.candidate, width=self._width(self.candidate), over=over),
+        )
+
+    def _width(self, value: float) -> int:
+        return round(_BAR * value / max(self.baseline, self.candidate, self.limit_value))
+
+
+class ReportData(Struct, frozen=True, kw_only=True):
+    """Everything on the page. `bundle` is the name of the tar, `bundle_sha256` its digest, `fingerprint` the release key's."""
+
+    title: str
+    verdict: str
+    posture: str
+    judged_at: str
+    lines: tuple[Line, ...]
+    stages: tuple[StageRow, ...]
+    findings: tuple[FindingRow, ...]
+    models: tuple[Files, ...]
+    figures: Figures | None
+    coverage: tuple[Fact, ...]
+    bundle: str
+    bundle_sha256: str = ""
+    fingerprint: str
+    sealrun: str = __version__
+    limits: tuple[str, ...] = _LIMITS
+
+    @property
+    def parts(self) -> tuple[tuple[str, tuple[Line, ...]], ...]:
+        """The checklist by part, in its own order."""
+        return tuple((part, tuple(lines)) for part, lines in groupby(self.lines, lambda line: line.part))
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many controls ended in each way, and how many warn."""
+        return Counter(line.outcome for line in self.lines) + Counter(warnings=sum(bool(line.warning) for line in self.lines))
+
+
+def render(data: ReportData) -> bytes:
+    """Return the page for *data*."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"number": "{:.5f}".format, "source_hash": _source_hash}
+    return environment.get_template("report.html").render(report=data).encode()
+
+
+def report_data(
+    plan: Plan, statements: Mapping[str, StageStatement], evidence: Path, fingerprint: str, bundle_sha256: str
+) -> ReportData:
+    """Return the page's values from the *statements* by stage and the files below *evidence* that they name.
+
+    Raises ToolFailed or VerificationFailed when a file that a statement names cannot be read as what it should be.
+    """
+    lines = tuple(_line(control, _said(control, statements), plan) for control in plan.checklist.control)
+    return ReportData(
+        title=plan.title,
+        verdict=_verdict(lines, statements),
+        posture=plan.release.posture.value,
+        judged_at=plan.judged_at.isoformat(),
+        lines=lines,
+        stages=tuple(_stage(statement) for statement in statements.values()),
+        findings=tuple(_finding(found) for s in statements.values() for found in s.predicate.findings),
+        models=_models(plan, statements, evidence),
+        figures=_figures(plan, statements, evidence),
+        coverage=facts(statements, evidence),
+        bundle=f"{plan.title}.evidence.tar",
+        bundle_sha256=bundle_sha256,
+        fingerprint=fingerprint,
+    )
+
+
+def _source_hash(style: str) -> str:
+    """Return the content security policy's name for an inline style."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}"
+
+
+def _said(control: Control, statements: Mapping[str, StageStatement]) -> Outcome | None:
+    statement = statements.get(control.stage)
+    said = statement.predicate.outcomes if statement else ()
+    return next((outcome for outcome in said if outcome.control == control.id), None)
+
+
+def _line(control: Control, said: Outcome | None, plan: Plan) -> Line:
+    common = {"part": control.part, "control": control.id, "title": control.title}
+    if said is None:
+        return Line(
+            **common,
+            outcome="not_judged",
+            seen=f"no judgement from the stage {control.stage}",
+            expected="an outcome",
+            remedy=f"Run `nox -s {control.stage}` and read why it ended in an error.",
+        )
+    return Line(
+        **common,
+        outcome=said.outcome.value,
+        seen=said.seen,
+        expected=said.expected,
+        remedy=said.remedy or control.solution,
+        evidence=said.evidence,
+        warning=said.warning,
+    )
+
+
+def _verdict(lines: tuple[Line, ...], statements: Mapping[str, StageStatement]) -> str:
+    if any(s.predicate.verdict is Verdict.ERROR for s in statements.values()) or any(
+        line.outcome == "not_judged" for line in lines
+    ):
+        return Verdict.ERROR.value
+    failed = any(line.outcome == OutcomeKind.FAILED for line in lines)
+    return (Verdict.FAILED if failed else Verdict.PASSED).value
+
+
+def _stage(statement: StageStatement) -> StageRow:
+    said = statement.predicate
+    return StageRow(
+        name=said.stage,
+        verdict=said.verdict.value,
+        tools=tuple(f"{tool.name} {tool.version}" for tool in said.tools),
+        network=said.network,
+        files=len(statement.subject),
+        error=said.error,
+    )
+
+
+def _finding(found: Finding) -> FindingRow:
+    package = f"{found.package} {found.version or ''}".strip() if found.package else ""
+    path = f"{found.path}:{found.line}" if found.path and found.line else found.path or ""
+    environment = f"({found.environment})" if found.environment else ""
+    return FindingRow(
+        control=found.control,
+        rule=found.rule,
+        where=" ".join(filter(None, (package, path, environment))),
+        outcome=found.outcome.value,
+        severity=found.severity.value,
+        message=found.message,
+    )
+
+
+def _models(plan: Plan, statements: Mapping[str, StageStatement], evidence: Path) -> tuple[Files, ...]:
+    """Return the digests that the model stage found; none when it left none."""
+    if "model" not in statements or artifacts.FILE not in statements["model"].digests():
+        return ()
+    found, release = artifacts.load(evidence / "model"), plan.release
+    return tuple(
+        Files(role=role, origin=origin, files=tuple((entry.path, entry.sha256) for entry in manifest))
+        for role, origin, manifest in (
+            ("baseline", _origin(release.baseline), found.baseline),
+            ("candidate", _origin(release.candidate), found.candidate),
+            ("data", "local file", found.data),
+        )
+    )
+
+
+def _origin(model: ModelRef) -> str:
+    source = model.source
+    return f"{source.repository} at {source.revision}" if source.repository else f"local folder {model.path}"
+
+
+def _figures(plan: Plan, statements: Mapping[str, StageStatement], evidence: Path) -> Figures | None:
+    """Return the comparison; None when certify left no certificate or InvarLock found no ratio."""
+    name = "certificate/reports/evaluation.report.json"
+    if "certify" not in statements or name not in statements["certify"].digests():
+        return None
+    metric = invarlock.load(evidence / "certify" / name, invarlock.Comparison, ToolFailed).metrics[0]
+    if metric.baseline_mean is None or metric.subject_mean is None or metric.ratio is None or metric.interval is None:
+        return None
+    profile = plan.release.certify.profile
+    tools = [tool for tool in statements["certify"].predicate.tools if tool.name == "invarlock"]
+    return Figures(
+        engine=" ".join(f"InvarLock {tool.version}" for tool in tools),
+        profile=profile,
+        cases=metric.count,
+        baseline=metric.baseline_mean,
+        candidate=metric.subject_mean,
+        ratio=metric.ratio,
+        lower=metric.interval.lower,
+        upper=metric.interval.upper,
+        limit=plan.gates.profile[profile].max_ratio,
+    )

@@ -1,0 +1,73 @@
+"""The advisory snapshot of a policy: facts for the packages in its scope, and where they come from.
+
+Rules: `facts.json` holds what `snapshot.json` says, by digest; a package outside the scope is unknown, not clean; a record
+that was rejected stays named, with the packages it was about as far as they could be made out.
+"""
+
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from sealrun import digest, files
+from sealrun.errors import UsageError
+from sealrun.reports.osv import Advisory
+
+FOLDER = Path("policy", "advisories")
+FACTS, SNAPSHOT = "facts.json", "snapshot.json"
+
+
+class Rejected(Struct, frozen=True, kw_only=True, order=True, forbid_unknown_fields=True):
+    """A record that cannot be evaluated: its name in the source, why, and the packages it names (none when unreadable)."""
+
+    name: str
+    reason: str
+    packages: tuple[str, ...] = ()
+
+
+class Facts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`facts.json`: advisories by id."""
+
+    format: Literal["sealrun/advisory-facts-v1"] = "sealrun/advisory-facts-v1"
+    advisories: tuple[Advisory, ...]
+
+
+class Snapshot(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`snapshot.json`. `as_of` is the day of the newest change, `sha256` that of the source, `packages` the scope (canonical)."""
+
+    format: Literal["sealrun/advisory-snapshot-v1"] = "sealrun/advisory-snapshot-v1"
+    origin: str
+    licence: str
+    as_of: date
+    sha256: digest.Sha256
+    records: Annotated[int, Meta(ge=1)]
+    packages: tuple[str, ...]
+    rejected: tuple[Rejected, ...] = ()
+    facts: Annotated[int, Meta(ge=0)]
+    facts_sha256: digest.Sha256
+
+
+def load(folder: Path) -> tuple[Snapshot, Facts]:
+    """Return the snapshot in *folder*. Raises InputMissing, or UsageError when facts and snapshot do not belong together."""
+    snapshot = files.decode(files.read_bytes(folder / SNAPSHOT, "advisories"), Snapshot, str(folder / SNAPSHOT))
+    data = files.read_bytes(folder / FACTS, "advisories")
+    if digest.of_bytes(data) != snapshot.facts_sha256:
+        raise UsageError(
+            f"{folder / FACTS}: got sha256 {digest.of_bytes(data)}, expected {snapshot.facts_sha256} of {SNAPSHOT}; "
+            "import the snapshot again with `nox -s advisories -- --from FILE`"
+        )
+    return snapshot, files.decode(data, Facts, str(folder / FACTS))
+
+
+def write(folder: Path, snapshot: Snapshot, facts: Facts) -> None:
+    """Write both files; `folder` must exist."""
+    files.write_json(folder / FACTS, facts)
+    files.write_json(folder / SNAPSHOT, snapshot)
+
+
+def rejected_about(snapshot: Snapshot, packages: Sequence[str]) -> tuple[Rejected, ...]:
+    """Return the rejected records that may be about one of *packages*; an unreadable one may be about any."""
+    wanted = set(packages)
+    return tuple(record for record in snapshot.rejected if not record.packages or wanted & set(record.packages))

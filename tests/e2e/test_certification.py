@@ -1,0 +1,101 @@
+"""Certify and verify with the real tools on real models: what is harmless passes, what harms is refused, bytes are the same."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sealrun import files, pipeline, venvs
+from sealrun.reports.records import Records, parse_cases, parse_records, require_cases
+from sealrun.stage import INSIDE, Context
+from sealrun.stages import certify, verify
+from tests.certification import CHECKOUT, EXAMPLE, outcomes, pinned, real_release
+
+pytestmark = pytest.mark.e2e
+ALL = {control: "passed" for stage in (certify.STAGE, verify.STAGE) for control in stage.controls}
+
+
+def run(context: Context) -> dict[str, str]:
+    """Run both stages and return control to outcome."""
+    said = [pipeline.execute(stage, context).predicate for stage in (certify.STAGE, verify.STAGE)]
+    assert [predicate.error for predicate in said] == ["", ""]
+    assert {predicate.network for predicate in said} <= {"denied", "unused"}
+    return outcomes(said[0].outcomes + said[1].outcomes)
+
+
+def score(tmp: Path, model: Path, data: Path, window: int) -> Records:
+    """Run the scorer by itself."""
+    job = {"model": str(model / "model.onnx"), "tokenizer": str(model / "tokenizer.json"), "data": str(data)}
+    files.write_json(tmp / "job.json", {**job, "text_field": "text", "window": window})
+    python = venvs.existing(CHECKOUT, "runtime-onnx").python
+    argv = [str(python), "-I", str(INSIDE / "score_onnx.py"), str(tmp / "job.json"), str(tmp / "records.jsonl")]
+    subprocess.run(argv, check=True, capture_output=True)
+    cases = parse_cases(data.read_bytes(), "text", data.name)
+    return require_cases(parse_records((tmp / "records.jsonl").read_bytes(), "records"), cases, "records")
+
+
+def test_two_folders_give_the_same_bytes(tmp_path: Path) -> None:
+    """The int8 candidate passes, and its evidence does not say where or when it was made."""
+    found = []
+    for name in ("one", "another one"):
+        context = real_release(tmp_path / name)
+        assert run(context) == ALL
+        names = [f"{stage}/{file}" for stage in ("certify", "verify") for file in files.walk_files(context.evidence(stage))]
+        found.append({file: (context.out / "evidence" / file).read_bytes() for file in names})
+    assert found[0] == found[1]
+    assert not any(str(tmp_path).encode() in data for data in found[0].values())
+
+
+def test_an_untouched_copy_passes(tmp_path: Path) -> None:
+    """A candidate that is the baseline is no worse than it."""
+    assert run(real_release(tmp_path, "baseline")) == ALL
+
+
+def test_the_damaged_candidate_is_refused(tmp_path: Path) -> None:
+    """One block of noise: a regression, under a genuine certificate."""
+    expected = {**ALL, "certify.regression": "failed", "verify.invarlock": "failed"}
+    assert run(real_release(tmp_path, "damaged")) == expected
+
+
+def test_weights_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
+    """Not-a-number weights give no score: a failed gate, not a crash, and never fewer cases."""
+    context = real_release(tmp_path, "baseline")
+    path = context.plan.base / "candidate" / "model.onnx"
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 4096] = b"\xff" * 4096
+    path.write_bytes(data)
+    said = run(pinned(tmp_path))
+    refused = ("certify.coverage", "certify.regression", "verify.invarlock", "verify.recomputed")
+    assert said == {**ALL, **dict.fromkeys(refused, "failed")}
+
+
+@pytest.mark.parametrize("model", ["baseline", "candidate", "damaged"])
+def test_the_scorer_agrees_with_the_example(tmp_path: Path, model: str) -> None:
+    """The likelihood that the example's maker measured by other code is found again."""
+    figures = json.loads((EXAMPLE / "figures.json").read_bytes())
+    records = score(tmp_path, EXAMPLE / model, EXAMPLE / "data" / "eval.jsonl", 1024)
+    loss = -sum(record.logprob_sum or 0.0 for record in records.scored)
+    size = sum(record.utf8_byte_count for record in records.scored)
+    assert (len(records.scored), size) == (figures["cases"], figures["utf8_bytes"])
+    assert loss / size == pytest.approx(figures["nll_per_utf8_byte"][model], abs=6e-5)
+
+
+def test_long_texts_are_scored_in_pieces_without_losing_a_token(tmp_path: Path) -> None:
+    """A small window sees less context, so the loss grows, but every token is still predicted once."""
+    data = tmp_path / "data.jsonl"
+    data.write_bytes(b"".join((EXAMPLE / "data" / "eval.jsonl").read_bytes().splitlines(keepends=True)[:5]))
+    whole, pieces = (score(tmp_path, EXAMPLE / "baseline", data, window) for window in (1024, 16))
+    assert [record.token_count for record in pieces.cases] == [record.token_count for record in whole.cases]
+    for long, short in zip(whole.scored, pieces.scored, strict=True):
+        assert (short.logprob_sum or 0.0) < (long.logprob_sum or 0.0)
+
+
+def test_a_text_longer_than_the_model_is_an_error_of_that_case(tmp_path: Path) -> None:
+    """What the runtime refuses has no number; the other cases keep theirs."""
+    data = tmp_path / "data.jsonl"
+    texts = ["A short text.", "On Monday Anna swept the yard. " * 40]
+    data.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    records = score(tmp_path, EXAMPLE / "candidate", data, 1024)
+    assert [(record.id, record.error is None) for record in records.cases] == [("line-1", True), ("line-2", False)]

@@ -1,0 +1,63 @@
+"""The recomputation agrees with what InvarLock recorded, and refuses what cannot be compared."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from sealrun.errors import VerificationFailed
+from sealrun.reports import invarlock, recompute
+from sealrun.reports.records import Record, parse_records
+
+RECORDED = Path(__file__).parents[2] / "recorded" / "invarlock"
+
+
+def records(recorded: str, role: str) -> tuple[Record, ...]:
+    path = RECORDED / recorded / "certify" / "records" / f"{role}.jsonl"
+    return parse_records(path.read_bytes(), path.name).cases
+
+
+def record(identity: str, logprob_sum: float | None, size: int = 10) -> Record:
+    error = None if logprob_sum is not None else "no number"
+    return Record(id=identity, text_sha256="0" * 64, utf8_byte_count=size, token_count=3, logprob_sum=logprob_sum, error=error)
+
+
+@pytest.mark.parametrize("recorded", ["candidate", "damaged"])
+def test_agrees_with_invarlock(recorded: str) -> None:
+    """Means, ratio and difference equal the certificate's to 1e-9."""
+    ours = recompute.compare(records(recorded, "baseline"), records(recorded, "candidate"))
+    path = RECORDED / recorded / "certify" / "certificate" / "reports" / "evaluation.report.json"
+    theirs = invarlock.load(path, invarlock.Comparison).metrics[0]
+    assert (ours.baseline_mean, ours.candidate_mean, ours.ratio, ours.delta) == pytest.approx(
+        (theirs.baseline_mean, theirs.subject_mean, theirs.ratio, theirs.delta), abs=1e-9
+    )
+
+
+def test_by_hand() -> None:
+    """Per case nats over bytes, mean over cases, candidate over baseline."""
+    said = recompute.compare([record("a", -10, 10), record("b", -6, 2)], [record("b", -8, 2), record("a", -20, 10)])
+    assert (said.baseline_mean, said.candidate_mean, said.ratio, said.delta) == (2.0, 3.0, 1.5, 1.0)
+    assert said.delta_standard_error == 0.0
+
+
+@pytest.mark.parametrize(
+    ("baseline", "candidate"),
+    [
+        ([], []),
+        ([record("a", -1)], [record("b", -1)]),
+        ([record("a", -1)], [record("a", -1), record("b", -1)]),
+        ([record("a", -1)], [record("a", None)]),
+        ([record("a", -1), record("a", -1)], [record("a", -1)]),
+        ([record("a", 0.0)], [record("a", -1)]),
+    ],
+)
+def test_what_cannot_be_paired_is_refused(baseline: list[Record], candidate: list[Record]) -> None:
+    """No cases, other cases, a case without a number, a doubled case, a baseline without loss: never a smaller mean."""
+    with pytest.raises(VerificationFailed):
+        recompute.compare(baseline, candidate)
+
+
+def test_order_does_not_matter() -> None:
+    """The comparison is a function of the set of records."""
+    one, two = records("candidate", "baseline"), records("candidate", "candidate")
+    assert recompute.compare(one[::-1], two) == msgspec.structs.replace(recompute.compare(one, two))

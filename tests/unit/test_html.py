@@ -1,0 +1,314 @@
+"""The report: deterministic, closed in itself, escaped, and readable in a browser."""
+
+import html
+import re
+import shutil
+import subprocess
+from datetime import date
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from sealrun import digest, files
+from sealrun.errors import SealrunError
+from sealrun.evidence import statement as statements
+from sealrun.outcome import Finding, Outcome, OutcomeKind, Severity, Verdict
+from sealrun.policy.load import load_plan
+from sealrun.policy.model import Plan
+from sealrun.reports import html as report
+
+ROOT = Path(__file__).resolve().parents[2]
+FINGERPRINT = f"sha256:{'ab' * 32}"
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>&{{7*7}}"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+COMPARISON = {
+    "format": "invarlock/multi-metric-comparison-v1",
+    "decision": "pass",
+    "bindings": dict.fromkeys(("baseline", "subject", "policy"), f"sha256:{'1' * 64}"),
+    "limitations": [],
+    "metrics": [
+        {
+            "name": "nll", "slice": "all", "kind": "normalized_nll_per_utf8_byte", "unit": "nats_per_utf8_byte",
+            "direction": "lower", "aggregation": "mean", "scoring_assurance": "recomputed", "interval_unit": "ratio",
+            "count": 1000, "missing_ids": [], "baseline_mean": 0.5, "subject_mean": 0.501, "delta": 0.001, "ratio": 1.002,
+            "interval": {"lower": 1.001, "upper": 1.003, "mass": 0.95, "method": "bootstrap", "replicates": 2048},
+            "decision": "pass", "reasons": [],
+        }
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return load_plan(ROOT, ROOT / "examples" / "tiny-lm" / "release.toml", date(2026, 1, 2))
+
+
+class Release:
+    """The statements and evidence of a release on disk, by stage; every control passed unless said otherwise."""
+
+    def __init__(self, plan: Plan, evidence: Path, seen: str = "as expected") -> None:
+        self.plan, self.evidence = plan, evidence
+        self.outcomes = {
+            control.id: Outcome(control=control.id, outcome=OutcomeKind.PASSED, seen=seen, expected="that it holds")
+            for control in plan.checklist.control
+        }
+        self.findings: tuple[Finding, ...] = ()
+        self.errors: dict[str, str] = {}
+        self.missing: set[str] = set()
+
+    def leave(self, name: str, value: object) -> None:
+        """Write *value* as the evidence file *name*."""
+        (self.evidence / name).parent.mkdir(parents=True, exist_ok=True)
+        files.write_json(self.evidence / name, value)
+
+    def say(self, control: str, kind: OutcomeKind, **fields: str) -> None:
+        """Let *control* end as *kind*."""
+        self.outcomes[control] = Outcome(
+            control=control, outcome=kind, **{"seen": "something else", "expected": "that it holds"} | fields
+        )
+
+    def statement(self, stage: str) -> statements.StageStatement:
+        folder = self.evidence / stage
+        subjects = digest.describe_files(folder, files.walk_files(folder)) if folder.is_dir() else ()
+        ids = [control.id for control in self.plan.checklist.control if control.stage == stage]
+        error = self.errors.get(stage, "")
+        said = tuple(self.outcomes[name] for name in ids if name not in self.missing and not error)
+        return statements.StageStatement(
+            subject=statements.resources(subjects),
+            predicate=statements.StagePredicate(
+                stage=stage, sealrun="0.1.0", python="3.12.1", plan="2" * 64, judged_at="2026-01-02", reuse_key="3" * 64,
+                inputs=(), tools=(statements.Tool(name="invarlock", version="0.17.1", environment="certify", lock="4" * 64),),
+                network="denied", verdict=Verdict.ERROR if error else Verdict.PASSED, outcomes=said,
+                findings=tuple(found for found in self.findings if found.control in ids), error=error,
+            ),
+        )  # fmt: skip
+
+    def data(self) -> report.ReportData:
+        stages = dict.fromkeys(control.stage for control in self.plan.checklist.control)
+        return report.report_data(
+            self.plan, {stage: self.statement(stage) for stage in stages}, self.evidence, FINGERPRINT, "5" * 64
+        )
+
+
+@pytest.fixture
+def release(plan: Plan, tmp_path: Path) -> Release:
+    made = Release(plan, tmp_path)
+    made.leave("certify/certificate/reports/evaluation.report.json", COMPARISON)
+    model = [{"path": "model.onnx", "sha256": "6" * 64, "size": 10}]
+    made.leave("model/digests.json", {"baseline": model, "candidate": model, "data": model})
+    return made
+
+
+def page(release: Release) -> str:
+    return report.render(release.data()).decode()
+
+
+def text_of(page: str) -> str:
+    """The text that a reader sees, spaces collapsed."""
+    body = re.sub(r"<style>.*?</style>", " ", page, flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body)).split())
+
+
+def test_same_values_give_same_bytes(release: Release) -> None:
+    """Rendering is a function of its values, ends in one newline and says nothing of the host."""
+    first, second = report.render(release.data()), report.render(release.data())
+    assert first == second
+    assert str(release.evidence).encode() not in first
+    assert first.endswith(b"</html>\n")
+
+
+def test_every_control_is_on_the_page(release: Release) -> None:
+    """Each line of the checklist stands on the page with its title, id and what was seen."""
+    page_text = text_of(page(release))
+    for control in release.plan.checklist.control:
+        assert f"{control.title} {control.id} passed as expected" in page_text
+
+
+def test_a_passed_release_says_passed(release: Release) -> None:
+    """All passed: the verdict says so, and nothing is listed as saying no."""
+    data = release.data()
+    assert data.verdict == "passed"
+    assert f"Passed. {len(data.lines)} of {len(data.lines)} controls passed." in text_of(report.render(data).decode())
+    assert "What says no" not in page(release)
+
+
+def test_a_failed_control_leads_the_page(release: Release) -> None:
+    """A failed control turns the verdict and stands before the checklist with seen, expected and what to do."""
+    release.say("certify.regression", OutcomeKind.FAILED, seen="ratio 3.05", remedy="Do not ship it.")
+    seen = text_of(page(release))
+    assert release.data().verdict == "failed"
+    assert seen.index("ratio 3.05 Expected that it holds What to do Do not ship it.") < seen.index("Checklist")
+
+
+def test_a_control_without_judgement_is_an_error(release: Release) -> None:
+    """A control that no statement speaks of is not judged, and the release is no pass."""
+    release.missing.add("audit.clean")
+    data = release.data()
+    assert data.verdict == "error"
+    assert [line.outcome for line in data.lines if line.control == "audit.clean"] == ["not_judged"]
+    assert "no judgement from the stage audit" in page(release)
+
+
+def test_a_stage_that_ended_in_an_error_is_an_error(release: Release) -> None:
+    """An error of a stage is the release's, with its message."""
+    release.errors["secrets"] = "trufflehog3: printed nothing"
+    assert release.data().verdict == "error"
+    assert "trufflehog3: printed nothing" in page(release)
+
+
+def test_warnings_are_counted_and_shown(release: Release) -> None:
+    """A deployment control under the research posture is a warning in words, never a bare pass."""
+    release.say("audit.fresh", OutcomeKind.NOT_APPLICABLE, seen="12 days old", warning="would fail in production")
+    seen = text_of(page(release))
+    assert "1 warning." in seen
+    assert "Advisory snapshot recent enough audit.fresh warning 12 days old would fail in production" in seen
+
+
+def test_research_is_stamped_not_promotable(release: Release) -> None:
+    """The posture research is said in the header."""
+    assert "Research release: not promotable." in text_of(page(release))
+
+
+def test_a_finding_names_where_it_is(release: Release) -> None:
+    """A finding shows rule, package or path and line, severity and outcome."""
+    release.findings = (
+        Finding(
+            control="audit.clean", rule="PYSEC-2024-1", outcome=OutcomeKind.WAIVED, message="parser", severity=Severity.HIGH,
+            package="jinja2", version="3.1.2", environment="runner",
+        ),
+        Finding(control="secrets.clean", rule="token", outcome=OutcomeKind.FAILED, message="m", path="a.py", line=3),
+    )  # fmt: skip
+    seen = text_of(page(release))
+    assert "PYSEC-2024-1 audit.clean waived high jinja2 3.1.2 (runner) parser" in seen
+    assert "token secrets.clean failed unknown a.py:3 m" in seen
+
+
+def test_bars_are_drawn_to_scale(release: Release) -> None:
+    """The longest value fills the bar; the limit stands at baseline x limit; over the limit is drawn as over."""
+    figures = release.data().figures
+    assert figures is not None
+    baseline, candidate = figures.bars
+    assert (baseline.width, candidate.width, figures.limit_at) == (980, 982, 997)
+    assert not candidate.over
+    worse = {**COMPARISON["metrics"][0], "interval": {**COMPARISON["metrics"][0]["interval"], "upper": 1.03}}  # type: ignore[index]
+    release.leave("certify/certificate/reports/evaluation.report.json", {**COMPARISON, "metrics": [worse]})
+    figures = release.data().figures
+    assert figures is not None
+    assert figures.bars[1].over
+
+
+@pytest.mark.parametrize("name", ["certify/certificate/reports/evaluation.report.json", "model/digests.json"])
+def test_evidence_that_is_there_must_be_readable(release: Release, name: str) -> None:
+    """Garbage in a file that a statement names is an error, never a gap on the page."""
+    release.leave(name, {"metrics": "many"})
+    with pytest.raises(SealrunError):
+        release.data()
+
+
+def test_a_stage_without_evidence_is_said_to_have_none(plan: Plan, tmp_path: Path) -> None:
+    """No certificate and no digests: the page says so."""
+    seen = text_of(page(Release(plan, tmp_path)))
+    assert "No figures: the stage certify did not complete a comparison." in seen
+    assert "No digests: the stage model left none." in seen
+
+
+class _Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+
+def test_hostile_values_stay_text(plan: Plan, tmp_path: Path) -> None:
+    """Markup in any value is shown as text: it adds no element and no attribute."""
+    calm, hostile = Release(plan, tmp_path, seen="calm"), Release(plan, tmp_path, seen=HOSTILE)
+    for made, word in ((calm, "calm"), (hostile, HOSTILE)):
+        made.findings = (Finding(control="secrets.clean", rule=word, outcome=OutcomeKind.FAILED, message=word, path=word),)
+        made.errors["lock"] = word
+        made.say("model.code", OutcomeKind.FAILED, seen=word, expected=word, remedy=word, evidence=word, warning=word)
+    parsed = _Tags(), _Tags()
+    for parser, made in zip(parsed, (calm, hostile), strict=True):
+        parser.feed(page(made))
+    assert parsed[0].tags == parsed[1].tags
+    assert parsed[0].attributes == parsed[1].attributes
+    assert HOSTILE in html.unescape(page(hostile))
+
+
+def test_nothing_is_loaded_or_run(release: Release) -> None:
+    """No script, no address, no style attribute; the policy in the page allows its one style by digest and nothing else."""
+    parser = _Tags()
+    parser.feed(page(release))
+    assert not {"script", "link", "img", "iframe", "object", "form", "base"} & set(parser.tags)
+    names = {name for name, _ in parser.attributes}
+    assert not {name for name in names if name.startswith("on")} | names & {"src", "style", "srcset", "action"}
+    assert {value for name, value in parser.attributes if name == "href"} == {"#main"}
+    assert "http://" not in page(release)
+    assert "https://" not in page(release)
+    policy = next(value for name, value in parser.attributes if value.startswith("default-src"))
+    assert re.fullmatch(r"default-src 'none'; style-src 'sha256-[\w+/]{43}='; base-uri 'none'; form-action 'none'", policy)
+
+
+def test_a_screen_reader_finds_its_way(release: Release) -> None:
+    """Language, one h1, landmarks, labelled sections that exist, and a scope on every table header."""
+    seen = page(release)
+    parser = _Tags()
+    parser.feed(seen)
+    assert ("lang", "en") in parser.attributes
+    assert [parser.tags.count(tag) for tag in ("h1", "header", "main", "footer")] == [1, 1, 1, 1]
+    labels = {value for name, value in parser.attributes if name == "aria-labelledby"}
+    assert labels <= {value for name, value in parser.attributes if name == "id"}
+    assert len(re.findall(r"<th\b", seen)) == len(re.findall(r"<th\b[^>]*\bscope=", seen))
+    assert parser.tags.count("svg") == seen.count('role="img" aria-label=')
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colours_have_contrast(release: Release, scheme: str) -> None:
+    """Every text colour reaches 4.5:1 (WCAG AA) on the backgrounds that it is used on."""
+    blocks = re.findall(r":root \{(.*?)\}", page(release), flags=re.DOTALL)
+    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", blocks[("light", "dark").index(scheme)]))
+    pairs = [("ink", "paper"), ("soft", "paper"), ("ink", "panel"), ("soft", "panel"), ("good", "good-bg"), ("bad", "bad-bg"),
+             ("warn", "warn-bg")]  # fmt: skip
+    for ink, ground in pairs:
+        assert _contrast(colours[ink], colours[ground]) >= 4.5, (ink, ground)
+
+
+def _contrast(first: str, second: str) -> float:
+    """WCAG 2.2 contrast ratio of two colours."""
+    light, dark = sorted((_luminance(first), _luminance(second)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.heavy
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH: the page is not rendered")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_shows_it_without_overflow(release: Release, tmp_path: Path, width: int) -> None:
+    """In a browser the page is no wider than the screen, its style passes its own policy, and its text is visible."""
+    (tmp_path / "frame.html").write_text(
+        f"""<iframe width={width} height=800 srcdoc="{html.escape(page(release))}"></iframe><pre id=probe></pre><script>
+        onload = () => {{
+          const page = document.querySelector("iframe").contentDocument, root = page.documentElement;
+          document.getElementById("probe").textContent = JSON.stringify([
+            root.scrollWidth <= root.clientWidth, getComputedStyle(page.body).marginTop,
+            page.body.innerText.includes("What this does not prove")]);
+        }}</script>""",
+        "utf-8",
+    )
+    assert CHROMIUM is not None
+    done = subprocess.run(
+        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+         "--disable-background-networking", "--disable-component-update", f"--user-data-dir={tmp_path / 'profile'}",
+         f"--window-size={width + 100},900", "--virtual-time-budget=2000", "--dump-dom", (tmp_path / "frame.html").as_uri()],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert '<pre id="probe">[true,"0px",true]</pre>' in done.stdout

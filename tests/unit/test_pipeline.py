@@ -1,0 +1,204 @@
+"""Laws of running a stage: evidence first, reuse by digest, verdicts always afresh. Real stages, real programs."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from sealrun import pipeline, venvs
+from sealrun.__main__ import context_of
+from sealrun.errors import InputMissing, ToolFailed, VerificationFailed
+from sealrun.evidence import statement as statements
+from sealrun.outcome import Judgement, Verdict, check
+from sealrun.stage import Context, Stage, Work
+
+ENVIRONMENT = venvs.Environment(name="probe", smoke=("python",))
+
+
+@pytest.fixture
+def context(repository: Path) -> Context:
+    """A context with an environment `probe` whose only program is a shell script that the test writes."""
+    (repository / "requirements" / "probe.txt").write_text("probe==1.0 \\\n    --hash=sha256:" + "0" * 64 + "\n")
+    venv = venvs.locate(repository, "probe")
+    (repository / ".nox" / "venvs").unlink()
+    (venv.path / "bin").mkdir(parents=True)
+    (venv.path / "sealrun-venv.json").write_text("{}")
+    tool(repository, 'echo "said" > "$1/report.txt"')
+    return context_of(repository, None, Path("build"))
+
+
+def tool(repository: Path, script: str) -> None:
+    """Make `probe` of the environment run *script*."""
+    path = venvs.locate(repository, "probe").program("probe")
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def gather(context: Context, work: Work) -> None:
+    """Run the tool once."""
+    work.run("probe", "probe", ("probe", str(work.out)), seconds=2.0)
+
+
+def judge(context: Context) -> Judgement:
+    """Passed when the tool said what it should."""
+    path = context.evidence("probe") / "report.txt"
+    if not path.is_file() or not path.read_text():
+        raise ToolFailed("report.txt: the tool wrote no report")
+    return Judgement(
+        outcomes=(check("probe.said", path.read_text() == "said\n", seen=path.read_text().strip(), expected="said", remedy="r"),),
+        reports={"derived.txt": context.plan.judged_at.isoformat().encode()},
+    )
+
+
+def stage(**changes: object) -> Stage:
+    """The stage under test."""
+    values: dict[str, object] = {
+        "name": "probe", "summary": "s", "controls": ("probe.said",), "inputs": lambda _: {"in": "0" * 64},
+        "gather": gather, "judge": judge, "environments": (ENVIRONMENT,), "tools": (("probe", "probe"),),
+    }  # fmt: skip
+    return Stage(**(values | changes))  # type: ignore[arg-type]
+
+
+def test_a_stage_leaves_evidence_and_a_statement_that_names_it(context: Context) -> None:
+    """Every file below the evidence folder is a subject; tool, lock, plan and network are stated."""
+    statement = pipeline.execute(stage(), context)
+    assert statement.predicate.verdict is Verdict.PASSED
+    assert sorted(statement.digests()) == ["derived.txt", "report.txt"]
+    assert statement.predicate.network == "denied"
+    assert statement.predicate.tools[0].version == "1.0"
+    assert statement.predicate.plan == context.plan.digest
+    assert statements.load(context.statement_path("probe")) == statement
+
+
+def test_a_statement_holds_no_fact_of_the_host(context: Context) -> None:
+    """No path, user, host or time stands in a statement."""
+    pipeline.execute(stage(), context)
+    text = context.statement_path("probe").read_text()
+    for fact in (str(context.root), str(Path.home()), os.uname().nodename):
+        assert fact not in text
+
+
+def test_unchanged_tool_output_is_reused_and_judged_again(context: Context, repository: Path) -> None:
+    """Under the same key the tool does not run again; the judgement is that of the new day."""
+    pipeline.execute(stage(), context)
+    tool(repository, "exit 9")
+    later = context_of(repository, None, Path("build"))
+    moved = msgspec.structs.replace(later.plan, judged_at=later.plan.judged_at.replace(year=2099))
+    moved_context = Context(plan=moved, root=later.root, out=later.out)
+    statement = pipeline.execute(stage(), moved_context)
+    assert statement.predicate.verdict is Verdict.PASSED
+    assert pipeline.progress_of(moved_context, "probe").reused
+    assert (context.evidence("probe") / "derived.txt").read_text().startswith("2099")
+
+
+@pytest.mark.parametrize("touch", ["report.txt", "derived.txt", "extra.txt"])
+def test_touched_evidence_is_not_believed(context: Context, touch: str) -> None:
+    """A changed, or an added, file makes the tools run again."""
+    pipeline.execute(stage(), context)
+    (context.evidence("probe") / touch).write_text("forged")
+    statement = pipeline.execute(stage(), context)
+    assert not pipeline.progress_of(context, "probe").reused
+    assert (context.evidence("probe") / "report.txt").read_text() == "said\n"
+    assert "extra.txt" not in statement.digests()
+
+
+def test_a_changed_input_or_lock_makes_the_tools_run_again(context: Context, repository: Path) -> None:
+    """The reuse key covers inputs, locks, and the plan."""
+    pipeline.execute(stage(), context)
+    pipeline.execute(stage(inputs=lambda _: {"in": "1" * 64}), context)
+    assert not pipeline.progress_of(context, "probe").reused
+    (repository / "policy" / "gates.toml").write_text((repository / "policy" / "gates.toml").read_text() + "\n# changed\n")
+    changed = context_of(repository, None, Path("build"))
+    assert not pipeline.is_fresh(stage(inputs=lambda _: {"in": "1" * 64}), changed)
+
+
+@pytest.mark.parametrize(
+    ("script", "complaint"),
+    [
+        ("echo broken >&2; exit 1", "exit code 1"),
+        ("kill -SEGV $$", "SIGSEGV"),
+        ("exit 0", "wrote no report"),
+        ('echo partial > "$1/report.txt"; sleep 30', "still running"),
+    ],
+)
+def test_a_tool_that_fails_is_an_error_never_a_pass(context: Context, repository: Path, script: str, complaint: str) -> None:
+    """Crashing, silent and hanging tools end in verdict error, code 4, with the partial output kept."""
+    tool(repository, script)
+    statement = pipeline.execute(stage(), context)
+    assert statement.predicate.verdict is Verdict.ERROR
+    assert statement.predicate.error_code == 4
+    assert complaint in statement.predicate.error
+    assert statement.predicate.outcomes == ()
+    if "partial" in script:
+        assert (context.evidence("probe") / "report.txt").read_text() == "partial\n"
+
+
+def test_a_missing_tool_is_an_error(context: Context, repository: Path) -> None:
+    """A program that is gone from its environment is error 4."""
+    venvs.locate(repository, "probe").program("probe").unlink()
+    statement = pipeline.execute(stage(), context)
+    assert (statement.predicate.verdict, statement.predicate.error_code) == (Verdict.ERROR, 4)
+
+
+def test_an_error_is_not_reused(context: Context, repository: Path) -> None:
+    """After a tool failed, the next run runs it again."""
+    tool(repository, "exit 1")
+    pipeline.execute(stage(), context)
+    tool(repository, 'echo "said" > "$1/report.txt"')
+    assert pipeline.execute(stage(), context).predicate.verdict is Verdict.PASSED
+
+
+def test_a_gate_that_says_no_is_a_verdict_with_its_reasons(context: Context, repository: Path) -> None:
+    """Failed is told apart from error, and says what was seen, expected, and what to do."""
+    tool(repository, 'echo other > "$1/report.txt"')
+    statement = pipeline.execute(stage(), context)
+    assert statement.predicate.verdict is Verdict.FAILED
+    (outcome,) = statement.predicate.outcomes
+    assert (outcome.seen, outcome.expected, outcome.remedy) == ("other", "said", "r")
+
+
+@pytest.mark.parametrize("outcomes", [(), (check("probe.other", True, seen="", expected=""),)])
+def test_a_stage_judges_exactly_its_controls(context: Context, outcomes: tuple[object, ...]) -> None:
+    """A control left out, or judged by the wrong stage, is an error."""
+    statement = pipeline.execute(stage(judge=lambda _: Judgement(outcomes=outcomes)), context)  # type: ignore[arg-type]
+    assert statement.predicate.verdict is Verdict.ERROR
+
+
+def forge(context: Context, change: Callable[[dict[str, object]], None]) -> None:
+    """Edit the statement on disk."""
+    path = context.statement_path("probe")
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+def test_a_hand_over_is_checked(context: Context) -> None:
+    """A later stage refuses a missing statement, a touched file, another plan, and an error."""
+    with pytest.raises(InputMissing, match="nox -s probe"):
+        context.upstream("probe")
+    pipeline.execute(stage(), context)
+    context.upstream("probe")
+    forge(context, lambda value: value["predicate"].update(plan="0" * 64))  # type: ignore[attr-defined]
+    with pytest.raises(VerificationFailed, match="another plan"):
+        context.upstream("probe")
+    pipeline.execute(stage(), context)
+    (context.evidence("probe") / "report.txt").write_text("forged")
+    with pytest.raises(VerificationFailed, match=r"report\.txt"):
+        context.upstream("probe")
+
+
+def test_every_control_of_the_checklist_has_its_stage(context: Context) -> None:
+    """Catalogue and stages agree: each control is declared by exactly the stage that it names."""
+    declared = {control: name for name, found in pipeline.stages().items() for control in found.controls}
+    assert declared == {control.id: control.stage for control in context.plan.checklist.control}
+
+
+def test_the_stages_are_those_of_the_pipeline() -> None:
+    """The order is one that respects every edge."""
+    order = list(pipeline.stages())
+    assert set(order) == {"lock", "sbom", "audit", "secrets", "model", "certify", "verify", "bundle"}
+    for name, found in pipeline.stages().items():
+        assert all(order.index(required) < order.index(name) for required in found.requires)
