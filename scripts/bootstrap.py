@@ -38,7 +38,7 @@ VENV = ROOT / ".venv"
 LOCK = ROOT / "requirements" / "runner.txt"
 
 _PROGRAM = "sealrun.program"
-_LAYOUT = 1  # raise it when what is put into .venv changes without the lock changing
+_LAYOUT = 2  # raise it when what is put into .venv changes without the lock changing
 _PYTHON = VENV / "bin" / "python"
 _STAMP = VENV / "sealrun.stamp"
 _GUARD = VENV / "sealrun.lock"
@@ -49,6 +49,7 @@ _PROBE_SECONDS = 20
 _INSTALL_SECONDS = 1800
 _CHECKED = ("--require-hashes", "--only-binary", ":all:")
 _REDIRECTING = ("PYTHONPATH", "PYTHONHOME", "__PYVENV_LAUNCHER__", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")
+_SLOWING = ("PYTHONDONTWRITEBYTECODE",)  # every start would compile Sealrun and its libraries again
 _PROBE = """
 import ensurepip, glob, json, os, sys, sysconfig, venv
 folders = [os.path.join(os.path.dirname(ensurepip.__file__), "_bundled"), sysconfig.get_config_var("WHEEL_PKG_DIR")]
@@ -255,7 +256,7 @@ def _install_uv(pip_wheel: str, wheels: list[str]) -> None:
 
 
 def _install_lock(wheels: list[str]) -> None:
-    uv = [str(VENV / "bin" / "uv"), "pip", "sync", *_CHECKED, *wheels, "--python", str(_PYTHON), str(LOCK)]
+    uv = [str(VENV / "bin" / "uv"), "pip", "sync", "--compile-bytecode", *_CHECKED, *wheels, "--python", str(_PYTHON), str(LOCK)]
     settings = {"UV_OFFLINE": "1", "UV_FIND_LINKS": ""} if wheels else index_environment()
     if "UV_CACHE_DIR" not in os.environ and not _can_keep_a_cache():
         settings["UV_NO_CACHE"] = "1"
@@ -309,8 +310,8 @@ def _run(tool: str, command: list[str], extra: dict[str, str]) -> None:
 
 
 def _clean_environment() -> dict[str, str]:
-    """Return the environment without what sends Python, or an installation, somewhere else."""
-    return {name: value for name, value in os.environ.items() if name not in _REDIRECTING}
+    """Return the environment without what sends Python, or an installation, somewhere else, or slows every start."""
+    return {name: value for name, value in os.environ.items() if name not in (*_REDIRECTING, *_SLOWING)}
 
 
 # Finding Python -------------------------------------------------------------------------------------------------------

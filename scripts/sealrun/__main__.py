@@ -62,6 +62,25 @@ def run_release(options: argparse.Namespace) -> int:
     return found.exit_code
 
 
+def run_verify(options: argparse.Namespace) -> int:
+    """Verify a bundle for somebody who did not make it."""
+    from sealrun.evidence import verify
+
+    own = options.root / "policy" / "trust"
+    trust = options.trust or (own if not options.fingerprint and any(own.glob("*.pub")) else None)
+    found = verify.verify(options.bundle, trust=trust, fingerprint=options.fingerprint, delivery=options.files)
+    console.verified(found)
+    code = result.EXIT_PASSED if found.verdict is Verdict.PASSED else result.EXIT_FAILED
+    result.emit(
+        result.Result(
+            command="verify", verdict=found.verdict, exit_code=code, controls=found.controls, findings=found.findings,
+            bundle=options.bundle.name, digest=f"sha256:{found.sha256}",
+        ),
+        options.json,
+    )  # fmt: skip
+    return code
+
+
 def run_init(options: argparse.Namespace) -> int:
     """Write a release.toml for somebody's own model."""
     from sealrun import scaffold
@@ -110,7 +129,9 @@ def run_advisories(options: argparse.Namespace) -> int:
     """Import an advisory snapshot into policy/advisories."""
     from sealrun import advisories
 
-    made = advisories.run(options.root.resolve(), options.source, origin=options.origin, licence=options.licence)
+    made = advisories.run(
+        options.root.resolve(), options.source, origin=options.origin, licence=options.licence, locks=options.locks
+    )
     print(f"advisories as of {made.as_of}: {made.records} records, {len(made.rejected)} rejected", file=sys.stderr)
     return 0
 
@@ -145,6 +166,15 @@ def _parser() -> argparse.ArgumentParser:
     release.add_argument("--jobs", default="auto", help="stages side by side: a number or auto")
     release.set_defaults(run=run_release)
 
+    verify = commands.add_parser("verify", help="check an evidence bundle")
+    verify.add_argument("bundle", type=Path, help="NAME.evidence.tar, with its envelopes and report beside it")
+    verify.add_argument("--trust", type=Path, help="public key file, or folder of them (default: policy/trust)")
+    verify.add_argument("--fingerprint", help="fingerprint of the one key to trust, sha256:...")
+    verify.add_argument("--files", type=Path, metavar="DIR", help="the delivered candidate, to be bound byte for byte")
+    verify.add_argument("--root", type=Path, default=Path(), help=argparse.SUPPRESS)
+    verify.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write the result as JSON")
+    verify.set_defaults(run=run_verify)
+
     init = commands.add_parser("init", help="write a release.toml")
     for name in ("baseline", "candidate", "data", "name"):
         init.add_argument(f"--{name}")
@@ -153,6 +183,7 @@ def _parser() -> argparse.ArgumentParser:
     init.set_defaults(run=run_init)
 
     advisories = commands.add_parser("advisories", help="import an advisory snapshot into policy/advisories")
+    advisories.add_argument("locks", nargs="*", type=Path, help="keep advisories for the packages of these locks too")
     advisories.add_argument("--from", dest="source", type=Path, required=True, help="OSV's zip for PyPI, or a folder of records")
     advisories.add_argument("--origin", help="where the snapshot comes from (default: its file name)")
     advisories.add_argument("--licence", default="unknown", help="the licence of the records")

@@ -45,7 +45,7 @@ def import_snapshot(source: Path, folder: Path, names: frozenset[str], *, origin
         records += 1
         checked = _check(name, data)
         if isinstance(checked, Advisory) and checked.id in kept:
-            checked = Rejected(name=name, reason=f"{checked.id} stands twice", packages=_packages(checked))
+            checked = _rejected(name, f"{checked.id} stands twice", _packages(checked))
         if isinstance(checked, Rejected):
             rejected.append(checked)
             continue
@@ -75,15 +75,19 @@ def _check(name: str, data: bytes) -> Advisory | Rejected:
     try:
         value = files.parse_json(data, name)
         advisory = osv.understand(value, name)
-        if PurePosixPath(name).name != advisory.id + _SUFFIX:
-            raise UsageError(f"{name}: holds {advisory.id}, expected the record of its own name")
     except UsageError as error:
-        return Rejected(name=name, reason=str(error)[:300], packages=tuple(sorted(osv.packages_named(value))))
+        return _rejected(name, str(error), osv.packages_named(value))
+    if PurePosixPath(name).name != advisory.id + _SUFFIX:
+        return _rejected(name, f"holds {advisory.id}, expected the record of its own name", _packages(advisory))
     return advisory
 
 
-def _packages(advisory: Advisory) -> tuple[str, ...]:
-    return tuple(sorted({block.package for block in advisory.affected}))
+def _rejected(name: str, reason: str, packages: frozenset[str]) -> Rejected:
+    return Rejected(name=name, reason=reason.removeprefix(f"{name}: ")[:300], packages=tuple(sorted(packages)))
+
+
+def _packages(advisory: Advisory) -> frozenset[str]:
+    return frozenset(block.package for block in advisory.affected)
 
 
 def _records(source: Path) -> Iterator[tuple[str, bytes]]:
@@ -112,7 +116,9 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     files.relative_name(member.filename, "advisories")
     kind = stat.S_IFMT(member.external_attr >> 16)
     if kind not in (0, stat.S_IFREG) or member.file_size > _MAX_RECORD:
-        raise UsageError(f"advisories: {member.filename} is no regular file of at most {_MAX_RECORD} bytes; fetch the export again")
+        raise UsageError(
+            f"advisories: {member.filename} is no regular file of at most {_MAX_RECORD} bytes; fetch the export again"
+        )
     return archive.read(member)
 
 

@@ -12,10 +12,12 @@ from rich.text import Text
 
 from sealrun.errors import SealrunError
 from sealrun.evidence.statement import StagePredicate
-from sealrun.outcome import Outcome, OutcomeKind
+from sealrun.evidence.verify import Verification
+from sealrun.outcome import Outcome, OutcomeKind, Verdict
 from sealrun.pipeline import Progress
 from sealrun.policy.model import Checklist
 
+_PLAIN_WIDTH = 150
 _STYLES = {
     OutcomeKind.PASSED: "green",
     OutcomeKind.WAIVED: "yellow",
@@ -25,8 +27,8 @@ _STYLES = {
 
 
 def stderr() -> Console:
-    """Return a console on standard error; plain text where it is no terminal."""
-    return Console(file=sys.stderr, highlight=False, soft_wrap=not sys.stderr.isatty())
+    """Return a console on standard error; plain text of a fixed width where it is no terminal."""
+    return Console(file=sys.stderr, highlight=False, width=None if sys.stderr.isatty() else _PLAIN_WIDTH)
 
 
 def complain(error: SealrunError) -> None:
@@ -64,6 +66,19 @@ def checklist_table(checklist: Checklist, outcomes: Sequence[Outcome]) -> Table:
             said, style = "warning", "yellow"
         table.add_row(Text(f"  {control.title}"), Text(said, style=style), Text(outcome.seen))
     return table
+
+
+def verified(found: Verification) -> None:
+    """Say what a verified bundle shows, step by step, and its verdict."""
+    out = stderr()
+    for step in found.steps:
+        out.print(Text(f"  {step}"))
+    failures(found.controls)
+    passed = found.verdict is Verdict.PASSED
+    out.print(Text(f"{found.title}: {'passed' if passed else 'FAILED'}", style="bold green" if passed else "bold red"))
+    out.print(Text(f"signed by {found.fingerprint}, judged at {found.judged_at}, {found.posture}"))
+    if not found.promotable:
+        out.print(Text("not promotable: this release was not held against the production posture", style="yellow"))
 
 
 def failures(outcomes: Sequence[Outcome]) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-type Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+type Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 class FileDigest(Struct, frozen=True, kw_only=True, order=True, forbid_unknown_fields=True):

@@ -127,7 +127,9 @@ def load_toml[T](path: Path, kind: type[T]) -> T:
 
 
 def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Write *path* whole or not at all; its folder must exist. Raises OSError."""
+    """Write *path* whole or not at all; its folder must exist. A file that holds these bytes is left alone. Raises OSError."""
+    if _holds(path, data):
+        return
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as stream:
@@ -139,6 +141,14 @@ def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    try:
+        info = path.lstat()
+        return stat.S_ISREG(info.st_mode) and info.st_size == len(data) and path.read_bytes() == data
+    except OSError:
+        return False
 
 
 def write_json(path: Path, value: Any) -> None:

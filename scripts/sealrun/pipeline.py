@@ -66,9 +66,30 @@ def execute(stage: Stage, context: Context, *, fresh: bool = False) -> statement
         inputs = dict(stage.inputs(context)) | _upstream_digests(stage, context)
         key = _reuse_key(stage, context, inputs)
     except SealrunError as error:
+        context.statement_path(stage.name).unlink(missing_ok=True)  # an earlier verdict is no longer this tree's
         _note(context, Progress(stage=stage.name, state="error", reason=str(error), exit_code=error.exit_code))
         raise
     previous, reason = (None, "asked for") if fresh else _reusable(stage, context, key)
+    return _conclude(stage, context, inputs, key, previous, reason, started)
+
+
+def rejudge(stage: Stage, context: Context) -> statements.StageStatement | None:
+    """Return the new statement on evidence that may be used again, or None when the tools would have to run."""
+    started = clock.seconds()
+    try:
+        inputs = dict(stage.inputs(context)) | _upstream_digests(stage, context)
+        key = _reuse_key(stage, context, inputs)
+    except SealrunError:
+        return None
+    previous, reason = _reusable(stage, context, key)
+    return _conclude(stage, context, inputs, key, previous, reason, started) if previous else None
+
+
+def _conclude(
+    stage: Stage, context: Context, inputs: Mapping[str, digest.Sha256], key: digest.Sha256,
+    previous: statements.StageStatement | None, reason: str, started: float,
+) -> statements.StageStatement:  # fmt: skip
+    """Gather where nothing can be used again, judge, state."""
     network, failure, judgement = "denied", None, Judgement(outcomes=())
     try:
         if previous is None:
@@ -97,15 +118,6 @@ def execute(stage: Stage, context: Context, *, fresh: bool = False) -> statement
         ),
     )
     return statement
-
-
-def is_fresh(stage: Stage, context: Context) -> bool:
-    """Return whether *stage* could reuse its evidence now; never raises for what a run would mend."""
-    try:
-        inputs = dict(stage.inputs(context)) | _upstream_digests(stage, context)
-        return _reusable(stage, context, _reuse_key(stage, context, inputs))[0] is not None
-    except SealrunError:
-        return False
 
 
 def progress_path(context: Context, stage: str) -> Path:

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from sealrun import clock, console, digest, files, pipeline, result, sandbox, settings
 from sealrun.errors import InputMissing
+from sealrun.evidence import keys
 from sealrun.evidence import statement as statements
 from sealrun.outcome import OutcomeKind, Verdict
 from sealrun.stage import Context
@@ -35,11 +36,8 @@ def release(context: Context, options: Sequence[str], *, jobs: str, fresh: bool)
     started, began = clock.now(), clock.seconds()
     context.out.mkdir(parents=True, exist_ok=True)
     with files.exclusive(context.out / ".lock"):
-        if fresh or not all(pipeline.is_fresh(stage, context) for stage in pipeline.stages().values()):
+        if fresh or not all(pipeline.rejudge(stage, context) for stage in pipeline.stages().values()):
             _run_sessions(context, [*options, *(["--fresh"] if fresh else [])], jobs)
-        else:
-            for stage in pipeline.stages().values():
-                pipeline.execute(stage, context)
         found = _result(context)
         _write_run(context, started.isoformat(), clock.seconds() - began, found)
     _show(context, found)
@@ -121,6 +119,10 @@ def _digest_of(bundle: Path) -> str:
     return digest.of_file(bundle)
 
 
+def _fingerprint() -> str:
+    return keys.public_key(keys.release()).fingerprint
+
+
 def _show(context: Context, found: result.Result) -> None:
     out = console.stderr()
     out.print(console.checklist_table(context.plan.checklist, found.controls))
@@ -132,6 +134,7 @@ def _show(context: Context, found: result.Result) -> None:
     word = "passed" if found.verdict is Verdict.PASSED else "FAILED"
     out.print(Text(f"{context.plan.title}: {word}", style="bold green" if word == "passed" else "bold red"))
     out.print(Text(f"bundle   {found.bundle}\n         {found.digest}\nreport   {context.out / 'report.html'}"))
+    out.print(Text(f"next     invoke verify {found.bundle} --fingerprint {_fingerprint()}"))
 
 
 def _write_run(context: Context, started: str, seconds: float, found: result.Result) -> None:

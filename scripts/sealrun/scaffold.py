@@ -18,9 +18,7 @@ _MAX_LINE = 64 * 1024 * 1024
 _TEXT_FIELDS = ("text", "content", "document", "sentence", "prompt")
 
 
-def init(
-    baseline: Path, candidate: Path, data: Path, name: str, out: Path | None = None, version: str = "0.1.0"
-) -> Path:
+def init(baseline: Path, candidate: Path, data: Path, name: str, out: Path | None = None, version: str = "0.1.0") -> Path:
     """Write `release.toml` for *candidate* against *baseline* on *data*, and return where.
 
     *out* is the file to write; by default it goes into the folder that holds all three. Raises UsageError.
@@ -117,7 +115,7 @@ def _one_of(names: list[str], role: str, what: str) -> str:
         if len(found) == 1:
             return found[0]
     if not names:
-        raise UsageError(f"init: {role}: no {what} in its folder; export the model first")
+        raise UsageError(f"init: {role}: its folder lacks {what}; export the model first")
     raise UsageError(f"init: {role}: got {', '.join(names)}, expected one of them; keep {what} to be released apart")
 
 

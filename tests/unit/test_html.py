@@ -162,7 +162,7 @@ def test_warnings_are_counted_and_shown(release: Release) -> None:
     release.say("audit.fresh", OutcomeKind.NOT_APPLICABLE, seen="12 days old", warning="would fail in production")
     seen = text_of(page(release))
     assert "1 warning." in seen
-    assert "Advisory snapshot recent enough audit.fresh warning 12 days old would fail in production" in seen
+    assert "Advisory snapshot recent enough audit.fresh warning 12 days old. would fail in production" in seen
 
 
 def test_research_is_stamped_not_promotable(release: Release) -> None:

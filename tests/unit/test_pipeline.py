@@ -112,7 +112,7 @@ def test_a_changed_input_or_lock_makes_the_tools_run_again(context: Context, rep
     assert not pipeline.progress_of(context, "probe").reused
     (repository / "policy" / "gates.toml").write_text((repository / "policy" / "gates.toml").read_text() + "\n# changed\n")
     changed = context_of(repository, None, Path("build"))
-    assert not pipeline.is_fresh(stage(inputs=lambda _: {"in": "1" * 64}), changed)
+    assert pipeline.rejudge(stage(inputs=lambda _: {"in": "1" * 64}), changed) is None
 
 
 @pytest.mark.parametrize(
@@ -173,6 +173,19 @@ def forge(context: Context, change: Callable[[dict[str, object]], None]) -> None
     value = json.loads(path.read_text())
     change(value)
     path.write_text(json.dumps(value))
+
+
+def test_a_stage_that_cannot_start_leaves_no_earlier_verdict(context: Context) -> None:
+    """When an input is gone, the pass of an earlier run does not stay behind."""
+    pipeline.execute(stage(), context)
+
+    def gone(_: Context) -> dict[str, str]:
+        raise InputMissing("in: gone")
+
+    with pytest.raises(InputMissing):
+        pipeline.execute(stage(inputs=gone), context)
+    assert not context.statement_path("probe").exists()
+    assert pipeline.progress_of(context, "probe").exit_code == 3
 
 
 def test_a_hand_over_is_checked(context: Context) -> None:

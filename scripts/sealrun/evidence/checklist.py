@@ -6,15 +6,13 @@ once, and nothing else is answered.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from msgspec import Struct
 
-from sealrun import files
-from sealrun.errors import SealrunError, UsageError, VerificationFailed
-from sealrun.evidence.statement import StageStatement
-from sealrun.outcome import OutcomeKind
+from sealrun.errors import SealrunError, UsageError
+from sealrun.outcome import Outcome, OutcomeKind
 
 FILE = "checklist.json"
 
@@ -74,13 +72,14 @@ def parse(data: bytes, error: type[SealrunError] = UsageError) -> tuple[Control,
     return tuple(_control(fields, error) for fields in found[1:])
 
 
-def answer(controls: Iterable[Control], statements: Iterable[StageStatement], error: type[SealrunError]) -> Checked:
-    """Return the checklist answered by *statements*. Raises *error* when a control is not answered exactly once by its stage."""
-    said = {
-        (statement.predicate.stage, outcome.control): outcome
-        for statement in statements
-        for outcome in statement.predicate.outcomes
-    }
+def answer(controls: Iterable[Control], outcomes: Mapping[str, Sequence[Outcome]], error: type[SealrunError]) -> Checked:
+    """Return the checklist answered by the *outcomes* of each stage.
+
+    Raises *error* when a control is not answered exactly once by its stage, or when nobody asked for an outcome.
+    """
+    said = {(stage, outcome.control): outcome for stage, stated in outcomes.items() for outcome in stated}
+    if len(said) != sum(len(stated) for stated in outcomes.values()):
+        raise error("checklist: a stage states two outcomes for one control; run it again")
     lines = []
     for control in controls:
         outcome = said.pop((control.stage, control.id), None)
@@ -96,11 +95,6 @@ def answer(controls: Iterable[Control], statements: Iterable[StageStatement], er
     for stage, control_id in said:
         raise error(f"{control_id}: stated by the stage {stage}, but no line of policy/checklist.toml asks for it")
     return Checked(lines=tuple(lines))
-
-
-def load(data: bytes) -> Checked:
-    """Return `checklist.json` as a value. Raises VerificationFailed."""
-    return files.decode(data, Checked, FILE, VerificationFailed)
 
 
 def _text(data: bytes, error: type[SealrunError]) -> str:

@@ -23,7 +23,9 @@ PUBLIC_KEY = "evidence/bundle/release.pub"
 CERTIFICATE = "certificate/manifest.json"  # of the stage certify, as is the next
 BASELINE_REPORT = "baseline-report.json"
 
-type Day = Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+type _Files = digest.Manifest
+type _Sha256 = digest.Sha256
+type Day = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")]
 
 
 class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,7 +48,7 @@ class Retention(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Source(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The commit that the release was made at, None where there is none, and whether the tree was exactly that commit."""
 
-    commit: Annotated[str, Meta(pattern="^([0-9a-f]{40}|[0-9a-f]{64})$")] | None
+    commit: Annotated[str, Meta(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})\Z")] | None
     clean: bool
 
 
@@ -59,10 +61,10 @@ class PlanDocument(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     posture: Literal["production", "research"]
     promotable: bool
     judged_at: Day
-    release: digest.Sha256
-    policy: digest.Sha256
-    content: digest.Sha256
-    digest: digest.Sha256
+    release: _Sha256
+    policy: _Sha256
+    content: _Sha256
+    digest: _Sha256
     retention: Retention
     source: Source
 
@@ -71,7 +73,7 @@ class PlanDocument(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         """NAME-VERSION."""
         return f"{self.name}-{self.version}"
 
-    def check(self, release: digest.Sha256, policy: digest.Manifest) -> None:
+    def check(self, release: _Sha256, policy: _Files) -> None:
         """Raise VerificationFailed unless this is the plan of the *release* file and the *policy* files."""
         _same(f"{PLAN}: judged_at", self.judged_at, str(_day(self.judged_at)))
         content = digest.of_json([release, digest.of_manifest(policy)])

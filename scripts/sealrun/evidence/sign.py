@@ -10,20 +10,22 @@ Source: DSSE v1.0; in-toto Statement v1; SLSA Verification Summary v1; docs/bund
 import base64
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta, Struct, field
-from securesystemslib.dsse import Envelope
-from securesystemslib.signer import CryptoSigner, Signer, SSlibKey
 
 from sealrun import digest, files
 from sealrun.errors import VerificationFailed
 from sealrun.evidence import bundle, keys
 from sealrun.evidence.statement import STATEMENT_TYPE, Resource, Sha256Set, StatementType
 
+if TYPE_CHECKING:  # loaded by whoever signs; it costs 65 ms
+    from securesystemslib.signer import Signer
+
 SUFFIX = ".intoto.jsonl"
 REPORT = "report.html"
 MAX_ENVELOPES = 64 * 1024**2  # bytes of the whole file
+MAX_REPORT = 32 * 1024**2  # bytes of report.html
 
 type PayloadType = Literal["application/vnd.in-toto+json"]
 type SummaryType = Literal["https://slsa.dev/verification_summary/v1"]
@@ -51,7 +53,8 @@ class Signed(Struct, frozen=True, kw_only=True):
 
     def signed_by(self, key: keys.PublicKey) -> bool:
         """Return whether *key* signed the payload."""
-        return key.keyid == self.keyid and key.signed(Envelope(self.payload, _PAYLOAD_TYPE, {}).pae(), self.signature)
+        head = f"DSSEv1 {len(_PAYLOAD_TYPE)} {_PAYLOAD_TYPE} {len(self.payload)} ".encode("ascii")
+        return key.keyid == self.keyid and key.signed(head + self.payload, self.signature)
 
 
 class Verifier(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -104,23 +107,26 @@ def release_statement(
             time_verified=f"{judged_at}T00:00:00Z",
             resource_uri=f"urn:sealrun:release:{title}",
             policy=Reference(uri="urn:sealrun:policy", digest=Sha256Set(sha256=policy)),
-            input_attestations=tuple(
-                Reference(uri=name, digest=Sha256Set(sha256=sha256)) for name, sha256 in attestations
-            ),
+            input_attestations=tuple(Reference(uri=name, digest=Sha256Set(sha256=sha256)) for name, sha256 in attestations),
             verification_result="PASSED" if passed else "FAILED",
             verified_levels=(level,),
         ),
     )
 
 
-def signer(path: Path) -> Signer:
+def signer(path: Path) -> "Signer":
     """Return the signer for the private key at *path*. Raises UsageError."""
+    from securesystemslib.signer import CryptoSigner, SSlibKey
+
     public = keys.public_key(path)
-    return CryptoSigner(keys.load_private(path), SSlibKey(public.keyid, "ed25519", "ed25519", {"public": public.raw.hex()}))
+    key = SSlibKey(public.keyid, "ed25519", "ed25519", {"public": public.raw.hex()})
+    return CryptoSigner(keys.load_private(path), key)
 
 
-def sign(payloads: Sequence[bytes], by: Signer) -> bytes:
+def sign(payloads: Sequence[bytes], by: "Signer") -> bytes:
     """Return the envelopes of *payloads*, a line each."""
+    from securesystemslib.dsse import Envelope
+
     lines = []
     for payload in payloads:
         envelope = Envelope(payload, _PAYLOAD_TYPE, {})

@@ -75,7 +75,7 @@ def verify(path: Path, *, trust: Path | None, fingerprint: str | None, delivery:
         plan = _check_plan(archive, statements)
         lines = _check_checklist(archive, statements, plan)
         _check_claims(archive, statements, plan, key)
-        report = _beside(path, sign.REPORT)
+        report = _beside(path, sign.REPORT, limit=sign.MAX_REPORT)
         candidate = _candidate(archive)
         _check_release(release, archive, digest.of_bytes(report), candidate, plan, listed, statements)
         if delivery is not None:
@@ -143,9 +143,7 @@ def _trusted(
     return key
 
 
-def _check_envelopes(
-    envelopes: tuple[sign.Signed, ...], archive: bundle.Archive, key: keys.PublicKey
-) -> sign.ReleaseStatement:
+def _check_envelopes(envelopes: tuple[sign.Signed, ...], archive: bundle.Archive, key: keys.PublicKey) -> sign.ReleaseStatement:
     """Return the release statement; it and exactly the members that it names must be signed, in its order."""
     for number, envelope in enumerate(envelopes, 1):
         if not envelope.signed_by(key):
@@ -195,8 +193,11 @@ def _check_checklist(
     controls = checklist.parse(archive.read(manifest.CHECKLIST), VerificationFailed)
     stages = {control.stage for control in controls} | _NEEDED
     if (expected := sorted(f"{_STATEMENT}{stage}.json" for stage in stages)) != list(statements):
-        raise VerificationFailed(f"statements: got {list(statements)}, expected one for each stage of the checklist: {expected}")
-    answered = checklist.answer(controls, statements.values(), VerificationFailed)
+        raise VerificationFailed(
+            f"statements: got {list(statements)}, expected one for each stage of the checklist: {expected}"
+        )
+    stated = {statement.predicate.stage: statement.predicate.outcomes for statement in statements.values()}
+    answered = checklist.answer(controls, stated, VerificationFailed)
     where = f"evidence/bundle/{checklist.FILE}"
     if manifest.decode(archive.read(where), checklist.Checked, where) != answered:
         raise VerificationFailed(f"{where}: does not say what the statements say")
@@ -249,7 +250,7 @@ def _candidate(archive: bundle.Archive) -> digest.Manifest:
     where = "evidence/model/digests.json"
     if where not in archive.members:
         return ()
-    return files.decode(archive.read(where), _Artifacts, where, VerificationFailed).candidate
+    return manifest.decode(archive.read(where), _Artifacts, where).candidate
 
 
 def _check_release(
@@ -288,7 +289,9 @@ def _check_delivery(folder: Path, candidate: digest.Manifest) -> None:
         if (folder / name).is_symlink() or not (folder / name).is_file():
             raise VerificationFailed(f"{folder / name}: a link or no regular file, expected the file itself")
         if (got := digest.of_file(folder / name)) != wanted[name]:
-            raise VerificationFailed(f"{folder / name}: got sha256 {got}, expected {wanted[name]}; it is not what was certified")
+            raise VerificationFailed(
+                f"{folder / name}: got sha256 {got}, expected {wanted[name]}; it is not what was certified"
+            )
 
 
 def _told(
@@ -321,7 +324,7 @@ def _described(archive: bundle.Archive, folder: str) -> Iterator[digest.FileDige
         yield digest.FileDigest(path=name.removeprefix(folder), sha256=entry.sha256, size=entry.size)
 
 
-def _beside(path: Path, name: str, *, limit: int = files.MAX_JSON) -> bytes:
+def _beside(path: Path, name: str, *, limit: int) -> bytes:
     """Return the file *name* beside the bundle. Raises VerificationFailed: without it nothing can be verified."""
     try:
         return files.read_bytes(path.parent / name, name, limit=limit)

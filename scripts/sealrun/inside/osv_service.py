@@ -136,17 +136,22 @@ class Questions(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Answer an OSV query."""
         try:
-            question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            name = question["package"]["name"]
-            if self.path != "/v1/query" or question["package"]["ecosystem"] != "PyPI" or name != canonicalize_name(name):
-                raise ValueError("not a query about a PyPI package by its canonical name")
-            records = self.server.advisories.about(name, question["version"])
+            name, version = self.question()
+            records = self.server.advisories.about(name, version)
         except (ValueError, TypeError, KeyError) as error:
             self.server.refused += 1
             self.reply(400, {"code": 3, "message": f"{error}"})
             return
-        self.server.note(name=name, version=question["version"], ids=[record["id"] for record in records])
+        self.server.note(name=name, version=version, ids=[record["id"] for record in records])
         self.reply(200, {"vulns": records} if records else {})
+
+    def question(self) -> tuple[str, str]:
+        """Return the package and version asked about. Raises ValueError, TypeError or KeyError for anything else."""
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        name, version = asked["package"]["name"], asked["version"]
+        if self.path != "/v1/query" or asked["package"]["ecosystem"] != "PyPI" or name != canonicalize_name(name):
+            raise ValueError("not a query about a PyPI package by its canonical name")
+        return name, version
 
     def reply(self, status: int, answer: object) -> None:
         """Send *answer*; the buffer is flushed once, after the request."""
@@ -165,9 +170,9 @@ def audit(url: str, batch: dict[str, str]) -> subprocess.Popen[bytes]:
     """Start pip-audit on one batch."""
     program = Path(sys.executable).parent / "pip-audit"
     return subprocess.Popen(
-        [str(program), "--progress-spinner", "off", "--disable-pip", "--no-deps", "--vulnerability-service", "osv", "--osv-url", url,
-         "--requirement", batch["requirements"], "--aliases", "on", "--desc", "off", "--format", "json",
-         "--output", batch["report"]],
+        [str(program), "--progress-spinner", "off", "--disable-pip", "--no-deps", "--vulnerability-service", "osv",
+         "--osv-url", url, "--aliases", "on", "--desc", "off", "--format", "json", "--output", batch["report"],
+         "--requirement", batch["requirements"]],
         stdout=subprocess.DEVNULL,
     )  # fmt: skip
 

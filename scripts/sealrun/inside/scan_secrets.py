@@ -33,11 +33,13 @@ type Hit = tuple[str, str, str, str, int | None, str]  # rule, message, severity
 
 
 class Piece(NamedTuple):
-    """Some lines of a file: the names it is listed under, the lines, and the number of each in the file (None: binary)."""
+    """Some lines of a file: the names it is listed under, the lines, the number of each in the file (None: binary), and the
+    line before the first."""
 
     paths: tuple[str, ...]
     lines: list[str]
     numbers: list[int | None]
+    before: str = ""
 
 
 def main(job_file: str, scratch: str, report_file: str) -> None:
@@ -97,16 +99,16 @@ def pieces_of(paths: tuple[str, ...], text: str, *, numbered: bool) -> Iterator[
     """Yield *text* in pieces of whole lines, at least one; trufflehog3 also breaks lines at form feeds and their like."""
     lines: list[str] = []
     numbers: list[int | None] = []
-    size = 0
+    size, before = 0, ""
     for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1):
         parts = [part for whole in line.splitlines() or [""] for part in windows(whole)]
         lines += parts
         numbers += [number if numbered else None] * len(parts)
         size += len(line) + 1
         if size >= PIECE:
-            yield Piece(paths, lines, numbers)
-            lines, numbers, size = [], [], 0
-    yield Piece(paths, lines, numbers)
+            yield Piece(paths, lines, numbers, before)
+            lines, numbers, size, before = [], [], 0, lines[-1]
+    yield Piece(paths, lines, numbers, before)
 
 
 def windows(line: str) -> list[str]:
@@ -137,9 +139,7 @@ def rules_file() -> Path:
     return Path(DEFAULT_RULES_FILE)
 
 
-def sort_out(
-    issues: list[dict[str, Any]], pieces: list[Piece], allow: list[dict[str, Any]]
-) -> tuple[set[Hit], dict[str, int]]:
+def sort_out(issues: list[dict[str, Any]], pieces: list[Piece], allow: list[dict[str, Any]]) -> tuple[set[Hit], dict[str, int]]:
     """Return the hits, each at its first place in a file, and how many findings each allow entry took.
 
     Ends the program when a canary is missing.
@@ -168,21 +168,25 @@ def sort_out(
     return set(first.values()), allowlisted
 
 
-def first_left(
-    piece: Piece, rule: str, secret: str, allow: list[dict[str, Any]], taken_by: dict[str, None]
-) -> int | None:
+def first_left(piece: Piece, rule: str, secret: str, allow: list[dict[str, Any]], taken_by: dict[str, None]) -> int | None:
     """Return the first line holding *secret* that no allow entry takes, None when all are taken; notes who took them."""
     entries = [e for e in allow if rule in e["rules"] and re.fullmatch(e["secret"], secret)]
     places = [place for place, line in enumerate(piece.lines) if secret in line]
     for place in places:
-        takers = (e["id"] for e in entries if re.search(e["line"].replace("SECRET", re.escape(secret)), piece.lines[place]))
-        taker = next(takers, None)
+        before = piece.lines[place - 1] if place else piece.before
+        taker = next((e["id"] for e in entries if fits(e, secret, piece.lines[place], before)), None)
         if taker is None:
             return place
         taken_by[taker] = None
     if not places:
         give_up(f"{piece.paths[0]}: trufflehog3 reported text that is not in it")
     return None
+
+
+def fits(entry: dict[str, Any], secret: str, line: str, before: str) -> bool:
+    """Return whether an allow entry takes *secret* in *line*, which follows the line *before*."""
+    wanted = entry["line"].replace("SECRET", re.escape(secret))
+    return bool(re.search(wanted, line) and re.search(entry["before"], before))
 
 
 def fingerprinted(hits: list[Hit]) -> list[dict[str, Any]]:

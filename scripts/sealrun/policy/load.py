@@ -28,7 +28,7 @@ def load_plan(root: Path, config: Path | None, judged_at: date) -> Plan:
     policy = root / "policy"
     release = files.load_toml(release_file, Release)
     plan = Plan(
-        base=release_file.parent,
+        file=release_file,
         release=release,
         release_sha256=digest.of_file(release_file),
         checklist=files.load_toml(policy / "checklist.toml", Checklist),

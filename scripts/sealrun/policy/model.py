@@ -193,10 +193,10 @@ class Retention(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Plan(Struct, frozen=True, kw_only=True):
     """Everything a run is held against, read once. `content` is its digest without `judged_at`, `digest` with it.
 
-    `base` is the folder of `release.toml`, which model and data paths are relative to.
+    `file` is the release file itself.
     """
 
-    base: Path
+    file: Path
     release: Release
     release_sha256: digest.Sha256
     checklist: Checklist
@@ -205,6 +205,11 @@ class Plan(Struct, frozen=True, kw_only=True):
     retention: Retention
     policy: digest.Manifest
     judged_at: date
+
+    @property
+    def base(self) -> Path:
+        """The folder of the release file, which model and data paths are relative to."""
+        return self.file.parent
 
     @property
     def content(self) -> digest.Sha256:

@@ -18,15 +18,13 @@ from pathlib import Path
 import jinja2
 from msgspec import Struct
 
-from sealrun import __version__, digest
-from sealrun.errors import ToolFailed
+from sealrun import __version__
 from sealrun.evidence.statement import StageStatement
 from sealrun.outcome import Finding, Outcome, OutcomeKind, Verdict
-from sealrun.policy.model import Control, ModelRef, Plan
-from sealrun.reports import artifacts, invarlock
-from sealrun.reports.overview import Fact, facts
+from sealrun.policy.model import Control, Plan
+from sealrun.reports import overview
 
-_BAR = 1000  # units of a bar's full width
+_ORDER = ("lock", "sbom", "audit", "secrets", "model", "certify", "verify", "bundle")
 
 _LIMITS = (
     "That the models were run as the records say. Whoever made the bundle could have written other records; "
@@ -76,59 +74,6 @@ class FindingRow(Struct, frozen=True, kw_only=True):
     message: str
 
 
-class Files(Struct, frozen=True, kw_only=True):
-    """The files of one role (baseline, candidate, data): name and sha256."""
-
-    role: str
-    origin: str
-    files: tuple[tuple[str, digest.Sha256], ...]
-
-
-class Bar(Struct, frozen=True, kw_only=True):
-    """One bar of the comparison; `width` in thousandths of the longest."""
-
-    name: str
-    value: float
-    width: int
-    over: bool
-
-
-class Figures(Struct, frozen=True, kw_only=True):
-    """The comparison: means in nats per UTF-8 byte, and the interval of their ratio against its limit."""
-
-    engine: str
-    profile: str
-    cases: int
-    baseline: float
-    candidate: float
-    ratio: float
-    lower: float
-    upper: float
-    limit: float
-
-    @property
-    def limit_value(self) -> float:
-        """The candidate's mean at the limit."""
-        return self.baseline * self.limit
-
-    @property
-    def limit_at(self) -> int:
-        """Where the limit is marked on a bar."""
-        return self._width(self.limit_value) - 3
-
-    @property
-    def bars(self) -> tuple[Bar, Bar]:
-        """The two bars; the candidate's is over when its interval ends above the limit."""
-        over = self.upper > self.limit
-        return (
-            Bar(name="baseline", value=self.baseline, width=self._width(self.baseline), over=False),
-            Bar(name="candidate", value=self.candidate, width=self._width(self.candidate), over=over),
-        )
-
-    def _width(self, value: float) -> int:
-        return round(_BAR * value / max(self.baseline, self.candidate, self.limit_value))
-
-
 class ReportData(Struct, frozen=True, kw_only=True):
     """Everything on the page. `bundle` is the name of the tar, `bundle_sha256` its digest, `fingerprint` the release key's."""
 
@@ -139,9 +84,9 @@ class ReportData(Struct, frozen=True, kw_only=True):
     lines: tuple[Line, ...]
     stages: tuple[StageRow, ...]
     findings: tuple[FindingRow, ...]
-    models: tuple[Files, ...]
-    figures: Figures | None
-    coverage: tuple[Fact, ...]
+    models: tuple[overview.Files, ...]
+    figures: overview.Figures | None
+    coverage: tuple[overview.Fact, ...]
     bundle: str
     bundle_sha256: str = ""
     fingerprint: str
@@ -179,18 +124,19 @@ def report_data(
 
     Raises ToolFailed or VerificationFailed when a file that a statement names cannot be read as what it should be.
     """
-    lines = tuple(_line(control, _said(control, statements), plan) for control in plan.checklist.control)
+    lines = tuple(_line(control, _said(control, statements)) for control in plan.checklist.control)
+    ordered = [statements[name] for name in sorted(statements, key=_place)]
     return ReportData(
         title=plan.title,
         verdict=_verdict(lines, statements),
         posture=plan.release.posture.value,
         judged_at=plan.judged_at.isoformat(),
         lines=lines,
-        stages=tuple(_stage(statement) for statement in statements.values()),
-        findings=tuple(_finding(found) for s in statements.values() for found in s.predicate.findings),
-        models=_models(plan, statements, evidence),
-        figures=_figures(plan, statements, evidence),
-        coverage=facts(statements, evidence),
+        stages=tuple(_stage(statement) for statement in ordered),
+        findings=tuple(_finding(found) for statement in ordered for found in statement.predicate.findings),
+        models=overview.models(plan, statements, evidence),
+        figures=overview.figures(plan, statements, evidence),
+        coverage=overview.coverage(statements, evidence),
         bundle=f"{plan.title}.evidence.tar",
         bundle_sha256=bundle_sha256,
         fingerprint=fingerprint,
@@ -202,13 +148,17 @@ def _source_hash(style: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}"
 
 
+def _place(stage: str) -> tuple[int, str]:
+    return (_ORDER.index(stage) if stage in _ORDER else len(_ORDER)), stage
+
+
 def _said(control: Control, statements: Mapping[str, StageStatement]) -> Outcome | None:
     statement = statements.get(control.stage)
     said = statement.predicate.outcomes if statement else ()
     return next((outcome for outcome in said if outcome.control == control.id), None)
 
 
-def _line(control: Control, said: Outcome | None, plan: Plan) -> Line:
+def _line(control: Control, said: Outcome | None) -> Line:
     common = {"part": control.part, "control": control.id, "title": control.title}
     if said is None:
         return Line(
@@ -261,47 +211,4 @@ def _finding(found: Finding) -> FindingRow:
         outcome=found.outcome.value,
         severity=found.severity.value,
         message=found.message,
-    )
-
-
-def _models(plan: Plan, statements: Mapping[str, StageStatement], evidence: Path) -> tuple[Files, ...]:
-    """Return the digests that the model stage found; none when it left none."""
-    if "model" not in statements or artifacts.FILE not in statements["model"].digests():
-        return ()
-    found, release = artifacts.load(evidence / "model"), plan.release
-    return tuple(
-        Files(role=role, origin=origin, files=tuple((entry.path, entry.sha256) for entry in manifest))
-        for role, origin, manifest in (
-            ("baseline", _origin(release.baseline), found.baseline),
-            ("candidate", _origin(release.candidate), found.candidate),
-            ("data", "local file", found.data),
-        )
-    )
-
-
-def _origin(model: ModelRef) -> str:
-    source = model.source
-    return f"{source.repository} at {source.revision}" if source.repository else f"local folder {model.path}"
-
-
-def _figures(plan: Plan, statements: Mapping[str, StageStatement], evidence: Path) -> Figures | None:
-    """Return the comparison; None when certify left no certificate or InvarLock found no ratio."""
-    name = "certificate/reports/evaluation.report.json"
-    if "certify" not in statements or name not in statements["certify"].digests():
-        return None
-    metric = invarlock.load(evidence / "certify" / name, invarlock.Comparison, ToolFailed).metrics[0]
-    if metric.baseline_mean is None or metric.subject_mean is None or metric.ratio is None or metric.interval is None:
-        return None
-    profile = plan.release.certify.profile
-    tools = [tool for tool in statements["certify"].predicate.tools if tool.name == "invarlock"]
-    return Figures(
-        engine=" ".join(f"InvarLock {tool.version}" for tool in tools),
-        profile=profile,
-        cases=metric.count,
-        baseline=metric.baseline_mean,
-        candidate=metric.subject_mean,
-        ratio=metric.ratio,
-        lower=metric.interval.lower,
-        upper=metric.interval.upper,
-        limit=plan.gates.profile[profile].max_ratio,
     )

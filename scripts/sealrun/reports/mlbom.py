@@ -24,12 +24,15 @@ def ml_bom(plan: Plan, found: Artifacts, comparison: Comparison | None) -> bytes
     release = plan.release
     data = _component("data", "data", release.data.path, release.data.licence, found.data)
     data["data"] = [{"type": "dataset", "name": release.data.path}]
-    baseline = _component("machine-learning-model", "baseline", f"{release.name}-baseline", release.baseline.licence, found.baseline)
+    baseline = _component(
+        "machine-learning-model", "baseline", f"{release.name}-baseline", release.baseline.licence, found.baseline
+    )
     candidate = _component("machine-learning-model", "candidate", release.name, release.candidate.licence, found.candidate)
     ancestor = {"type": "machine-learning-model", "name": baseline["name"], "bom-ref": "ancestor"}
     candidate |= {"version": release.version, "pedigree": {"ancestors": [ancestor]}, "modelCard": _card(comparison)}
     for component, model in ((baseline, release.baseline), (candidate, release.candidate)):
-        component["externalReferences"] = _origin(model)
+        if model.source.repository is not None:
+            component["properties"].append({"name": "sealrun:source", "value": _origin(model)})
     body = {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
@@ -59,12 +62,8 @@ def _component(kind: str, ref: str, name: str, licence: str, manifest: digest.Ma
     return component | ({"licenses": [{"license": {"name": licence}}]} if licence else {})
 
 
-def _origin(model: ModelRef) -> list[dict[str, str]]:
-    """Return where the model came from; a local path says nothing to others."""
-    source = model.source
-    if source.repository is None:
-        return []
-    return [{"type": "distribution", "url": f"urn:sealrun:repository:{source.repository}@{source.revision}"}]
+def _origin(model: ModelRef) -> str:
+    return f"{model.source.repository}@{model.source.revision}"
 
 
 def _card(comparison: Comparison | None) -> dict[str, Any]:

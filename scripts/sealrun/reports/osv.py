@@ -1,8 +1,8 @@
 """Advisories: OSV records to facts, and whether a fact holds for a version.
 
 Rules: a fact keeps id, aliases, affected versions and ranges, dates and severity of a record, no prose; a record that cannot be
-evaluated for PyPI is refused with its reason, never cut down; a version is affected when a record lists it or an ECOSYSTEM range
-holds it (PEP 440; introduced "0" is before everything, `fixed` excludes, `last_affected` includes); a local version is
+evaluated for PyPI is refused with its reason, never cut down; a version is affected when a record lists it or an ECOSYSTEM
+range holds it (PEP 440; introduced "0" is before everything, `fixed` excludes, `last_affected` includes); a local version is
 affected also when its public version is; a withdrawn record affects nothing; GIT ranges say nothing about a version.
 
 This is the judge's own reading. The audit environment has another one in `inside/osv_service.py`, and both must agree.

@@ -80,6 +80,4 @@ def _sorted(dependency: Dependency) -> Dependency:
     vulns = sorted(
         Vulnerability(id=v.id, aliases=tuple(sorted(v.aliases)), fix_versions=v.fix_versions) for v in dependency.vulns
     )
-    return Dependency(
-        name=dependency.name, version=dependency.version, vulns=tuple(vulns), skip_reason=dependency.skip_reason
-    )
+    return Dependency(name=dependency.name, version=dependency.version, vulns=tuple(vulns), skip_reason=dependency.skip_reason)

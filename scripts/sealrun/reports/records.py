@@ -9,6 +9,7 @@ data is the user's to mend (UsageError); wrong records are a tool's failure (Too
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
@@ -89,6 +90,7 @@ def parse_cases(data: bytes, text_field: str, where: str) -> tuple[Case, ...]:
     return tuple(cases)
 
 
+@lru_cache(maxsize=4)  # pure; one verdict asks for the same records several times
 def parse_records(data: bytes, where: str, error: type[SealrunError] = ToolFailed) -> Records:
     """Return the records in *data*. Raises *error*."""
     first, newline, rest = data.partition(b"\n")

@@ -11,6 +11,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from msgspec import Struct, structs
@@ -65,21 +66,25 @@ class Lock(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pins: tuple[Pin, ...]
 
 
-def read_locks(root: Path, targets: Sequence[Path] = ()) -> tuple[Lock, ...]:
-    """Return the locks *targets*, else every `requirements/NAME.txt` of *root*, by environment.
+def lock_files(root: Path, targets: Sequence[Path] = ()) -> dict[str, Path]:
+    """Return the locks *targets*, else every `requirements/NAME.txt` of *root*, by environment, sorted.
 
-    A target's environment is its path below the folder that all targets share. Raises UsageError or InputMissing.
+    A target's environment is its path below the folder that all targets share. Raises InputMissing when there is none.
     """
     if targets:
         paths = sorted({target.resolve() for target in targets})
         shared = Path(os.path.commonpath([path.parent for path in paths]))
-        named = [(path.relative_to(shared).as_posix(), path.relative_to(shared).as_posix(), path) for path in paths]
-    else:
-        found = sorted((root / "requirements").glob("*.txt"))
-        named = [(path.stem, path.relative_to(root).as_posix(), path) for path in found]
-    if not named:
+        return {path.relative_to(shared).as_posix(): path for path in paths}
+    found = {path.stem: path for path in sorted((root / "requirements").glob("*.txt"))}
+    if not found:
         raise InputMissing(f"{root / 'requirements'}: holds no lock; run `nox -s lock -- --write` first")
-    return tuple(_lock(environment, shown, path) for environment, shown, path in named)
+    return found
+
+
+def read_locks(root: Path, targets: Sequence[Path] = ()) -> tuple[Lock, ...]:
+    """Return the locks of `lock_files`. Raises UsageError or InputMissing."""
+    named = lock_files(root, targets).items()
+    return tuple(_lock(name, name if targets else path.relative_to(root).as_posix(), path) for name, path in named)
 
 
 def _lock(environment: str, shown: str, path: Path) -> Lock:
@@ -91,6 +96,7 @@ def _lock(environment: str, shown: str, path: Path) -> Lock:
     return Lock(environment=environment, path=shown, sha256=digest.of_bytes(data), pins=parse_lock(text, shown))
 
 
+@lru_cache(maxsize=64)  # pure; several stages read the same locks
 def parse_lock(text: str, where: str) -> tuple[Pin, ...]:
     """Return the pins of the lock *text* in its order. Raises UsageError naming *where* and the line."""
     pins = [pin for line, number in _logical_lines(text) if (pin := _pin(line, number, where))]
@@ -128,7 +134,9 @@ def _pin(line: str, number: int, where: str) -> Pin | None:
     try:
         requirement = Requirement(specifier)
     except InvalidRequirement as error:
-        raise UsageError(f"{where}:{number}: got {line[:80]!r}, expected NAME==VERSION --hash=...; compile the lock again") from error
+        raise UsageError(
+            f"{where}:{number}: got {line[:80]!r}, expected NAME==VERSION --hash=...; compile the lock again"
+        ) from error
     hashes = tuple(sorted(set(_HASH.findall(options))))
     version = _version(requirement)
     return Pin(

@@ -35,7 +35,7 @@ class Facts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Snapshot(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`snapshot.json`. `as_of` is the day of the newest change, `sha256` that of the source, `packages` the scope (canonical)."""
+    """`snapshot.json`. `as_of` is the day of the newest change, `sha256` that of the source, `packages` the scope."""
 
     format: Literal["sealrun/advisory-snapshot-v1"] = "sealrun/advisory-snapshot-v1"
     origin: str

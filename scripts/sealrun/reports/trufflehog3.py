@@ -23,12 +23,14 @@ class Listing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Allow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a rule may match without being a secret; `line` is a pattern in which SECRET stands for what was found."""
+    """What a rule may match without being a secret; `line` is a pattern in which SECRET stands for what was found, `before`
+    one for the line before it."""
 
     id: Annotated[str, Meta(pattern="^[a-z0-9-]+$")]
     rules: tuple[str, ...]
     secret: str
     line: str
+    before: str = ""
     reason: Annotated[str, Meta(min_length=1)]
 
 

@@ -1,18 +1,18 @@
 """Audit: is any locked package known to be vulnerable, exceptions documented?
 
 Rules: pip-audit asks a service of ours on the loopback, over the pinned advisories; a pass needs a proof of coverage: locked =
-asked = audited, whatever a pin's marker says of this platform, and every package inside the snapshot's scope; in each batch goes
-a canary that must be found, so that a chain which finds nothing is an error; what pip-audit reports must equal what the judge
-reads from the same facts by itself.
+asked = audited, whatever a pin's marker says of this platform, and every package inside the snapshot's scope; in each batch
+goes a canary that must be found, so that a chain which finds nothing is an error; what pip-audit reports must equal what
+the judge reads from the same facts by itself.
 
 Leaves: `locks.json` (what is pinned), `facts.json` and `snapshot.json` (the advisories used), `questions.json` (asked and
 answered), `pip-audit.json` (reported), `openvex.json` (when something was found).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from msgspec import Struct, structs
+from msgspec import structs
 from packaging.version import Version
 
 from sealrun import digest, files, venvs
@@ -21,6 +21,7 @@ from sealrun.outcome import Finding, Judgement, Outcome, OutcomeKind, check
 from sealrun.policy import judge as policy
 from sealrun.policy.model import Plan
 from sealrun.reports import openvex, osv, pip_audit, snapshot
+from sealrun.reports.coverage import Audited, Locks, Package, pinned, require_agreement, uncovered
 from sealrun.reports.osv import Advisory, Affected, Event
 from sealrun.reports.pip_audit import Question, Questions, Report, Vulnerability
 from sealrun.reports.requirements import Lock, Pin, read_locks
@@ -29,30 +30,6 @@ from sealrun.stage import Context, Stage, Work, read_report
 
 _CANARY, _CANARY_VERSION, _CANARY_ID = "sealrun-canary", "1", "SEALRUN-CANARY-1"
 _CLOCK_SKEW_DAYS = 1
-
-type Package = tuple[str, str]
-"""Canonical name and version."""
-
-
-class Locks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`locks.json`: the pins audited, without their hashes."""
-
-    locks: tuple[Lock, ...]
-
-
-class Evidence(Struct, frozen=True, kw_only=True):
-    """What was gathered."""
-
-    locks: tuple[Lock, ...]
-    snapshot: Snapshot
-    facts: Mapping[str, tuple[Advisory, ...]]
-    questions: tuple[Question, ...]
-    report: Report
-
-    def matching(self, package: Package) -> tuple[Advisory, ...]:
-        """Return the advisories that hold for *package*, by the judge's own reading."""
-        name, version = package
-        return tuple(a for a in self.facts.get(name, ()) if osv.affects(a, name, Version(version)))
 
 
 def _inputs(context: Context) -> Mapping[str, digest.Sha256]:
@@ -81,17 +58,17 @@ def _gather(context: Context, work: Work) -> None:
 
 def _judge(context: Context) -> Judgement:
     evidence = _read(context.evidence("audit"))
-    _require_agreement(evidence)
+    require_agreement(evidence)
     aliases, found = _findings(context.plan, evidence)
     judged = policy.judge_findings(context.plan, "audit.clean", found, aliases=aliases, unused_fails=not context.targets)
-    uncovered = tuple(_uncovered(evidence))
+    gaps = tuple(uncovered(evidence))
     vex = openvex.document(
         judged.findings, dict(judged.waived), aliases, author=f"Sealrun audit of {context.plan.title}",
         judged_at=context.plan.judged_at,
     )  # fmt: skip
     return Judgement(
-        outcomes=(_coverage(evidence, uncovered), _clean(context.plan, evidence, judged), _fresh(context.plan, evidence.snapshot)),
-        findings=(*uncovered, *judged.findings),
+        outcomes=(_coverage(evidence, gaps), _clean(context.plan, evidence, judged), _fresh(context.plan, evidence.snapshot)),
+        findings=(*gaps, *judged.findings),
         reports={"openvex.json": vex} if vex else {},
     )
 
@@ -109,16 +86,12 @@ def _canary() -> Advisory:
 def _batches(locks: Sequence[Lock]) -> list[list[Package]]:
     """Return every package that *locks* pin, once, in as few lists as keep each name to one version a list."""
     batches: list[dict[str, str]] = [{_CANARY: _CANARY_VERSION}]
-    for name, version in sorted(_pinned(locks)):
+    for name, version in sorted(pinned(locks)):
         fitting = next((batch for batch in batches if name not in batch), None)
         if fitting is None:
             batches.append(fitting := {_CANARY: _CANARY_VERSION})
         fitting[name] = version
     return [sorted(batch.items()) for batch in batches]
-
-
-def _pinned(locks: Sequence[Lock]) -> set[Package]:
-    return {(pin.name, pin.version) for lock in locks for pin in lock.pins if pin.version}
 
 
 def _batch(folder: Path, number: int, packages: Sequence[Package]) -> dict[str, str]:
@@ -151,9 +124,9 @@ def _written(path: Path) -> bytes:
     return files.read_bytes(path, "report")
 
 
-def _read(folder: Path) -> Evidence:
+def _read(folder: Path) -> Audited:
     taken, facts = snapshot.load(folder)
-    return Evidence(
+    return Audited(
         locks=read_report(folder / "locks.json", Locks).locks,
         snapshot=taken,
         facts=osv.by_package(facts.advisories),
@@ -162,70 +135,7 @@ def _read(folder: Path) -> Evidence:
     )
 
 
-def _require_agreement(evidence: Evidence) -> None:
-    """Raise ToolFailed where service or pip-audit say something else than the facts do."""
-    answered = {(q.name, q.version): frozenset(q.ids) for q in evidence.questions}
-    reported = {
-        (d.name, d.version): [v.names for v in d.vulns] for d in evidence.report.dependencies if not d.skip_reason
-    }
-    for package in sorted(answered.keys() | reported.keys()):
-        matching = evidence.matching(package)
-        expected = frozenset(advisory.id for advisory in matching)
-        known = frozenset(name for advisory in matching for name in advisory.names)
-        said = frozenset(name for names in reported.get(package, ()) for name in names)
-        if answered.get(package, expected) != expected or (package in reported and not (expected <= said <= known)):
-            raise ToolFailed(
-                f"pip-audit: {package[0]} {package[1]}: the service answered {_ids(answered.get(package))}, pip-audit reported "
-                f"{_ids(said)}, expected {_ids(expected)} from the facts; read their log, then run `nox -s audit` again"
-            )
-
-
-def _ids(names: frozenset[str] | None) -> str:
-    return ", ".join(sorted(names)) if names else "nothing"
-
-
-def _uncovered(evidence: Evidence) -> Iterator[Finding]:
-    """Yield what is not proved to have been audited."""
-    asked = {(question.name, question.version) for question in evidence.questions}
-    audited = {(d.name, d.version) for d in evidence.report.dependencies if not d.skip_reason}
-    skipped = {d.name: d.skip_reason for d in evidence.report.dependencies if d.skip_reason}
-    scope = set(evidence.snapshot.packages)
-    for lock in evidence.locks:
-        if not lock.pins:
-            yield _gap(lock, None, "empty", "pins nothing")
-        for pin in lock.pins:
-            package = (pin.name, pin.version)
-            if pin.flaw:
-                yield _gap(lock, pin, "flaw", f"has or is {pin.flaw}")
-            if pin.name in skipped:
-                yield _gap(lock, pin, "skipped", f"skipped by pip-audit ({skipped[pin.name]})")
-            elif pin.version and package not in audited:
-                yield _gap(lock, pin, "not-audited", "not in pip-audit's report")
-            if pin.version and package not in asked:
-                yield _gap(lock, pin, "not-asked", "pip-audit never asked about it")
-            if pin.version and pin.name not in scope:
-                yield _gap(lock, pin, "out-of-scope", "outside the scope of the advisory snapshot")
-    for name, version in sorted((asked | audited) - _pinned(evidence.locks)):
-        yield _finding("not-locked", f"{name} {version}: audited, but no lock pins it", package=name, version=version)
-    names = sorted({name for name, _ in _pinned(evidence.locks)})
-    for record in snapshot.rejected_about(evidence.snapshot, names):
-        yield _finding("rejected", f"the snapshot's record {record.name} cannot be evaluated ({record.reason})")
-
-
-def _gap(lock: Lock, pin: Pin | None, rule: str, what: str) -> Finding:
-    if pin is None:
-        return _finding(rule, f"{lock.path}: {what}", path=lock.path, environment=lock.environment)
-    return _finding(
-        rule, f"{lock.path}:{pin.line}: {pin.name} {what}", path=lock.path, line=pin.line, environment=lock.environment,
-        package=pin.name, version=pin.version or None,
-    )  # fmt: skip
-
-
-def _finding(rule: str, message: str, **fields: str | int | None) -> Finding:
-    return Finding(control="audit.coverage", rule=rule, outcome=OutcomeKind.FAILED, message=message, **fields)  # type: ignore[arg-type]
-
-
-def _findings(plan: Plan, evidence: Evidence) -> tuple[Mapping[str, frozenset[str]], tuple[Finding, ...]]:
+def _findings(plan: Plan, evidence: Audited) -> tuple[Mapping[str, frozenset[str]], tuple[Finding, ...]]:
     """Return the other names of each advisory found, and a finding for each in each environment."""
     vulns = {(d.name, d.version): d.vulns for d in evidence.report.dependencies}
     aliases: dict[str, frozenset[str]] = {}
@@ -238,7 +148,7 @@ def _findings(plan: Plan, evidence: Evidence) -> tuple[Mapping[str, frozenset[st
     return aliases, tuple(found)
 
 
-def _vulnerable(plan: Plan, evidence: Evidence, lock: Lock, pin: Pin, vulnerability: Vulnerability) -> Finding:
+def _vulnerable(plan: Plan, evidence: Audited, lock: Lock, pin: Pin, vulnerability: Vulnerability) -> Finding:
     records = [a for a in evidence.matching((pin.name, pin.version)) if a.names & vulnerability.names]
     severity = policy.worst([advisory.severity for advisory in records])
     gate = plan.gates.audit
@@ -254,19 +164,19 @@ def _vulnerable(plan: Plan, evidence: Evidence, lock: Lock, pin: Pin, vulnerabil
     )  # fmt: skip
 
 
-def _coverage(evidence: Evidence, uncovered: Sequence[Finding]) -> Outcome:
+def _coverage(evidence: Audited, gaps: Sequence[Finding]) -> Outcome:
     pins = sum(len(lock.pins) for lock in evidence.locks)
-    counted = f"{len(evidence.locks)} locks, {pins} pins, {len(_pinned(evidence.locks))} packages"
+    counted = f"{len(evidence.locks)} locks, {pins} pins, {len(pinned(evidence.locks))} packages"
     rejected = f", {len(evidence.snapshot.rejected)} records of the snapshot rejected" if evidence.snapshot.rejected else ""
-    seen = policy.listed([gap.message for gap in uncovered]) if uncovered else f"{counted}, each asked and answered{rejected}"
+    seen = policy.listed([gap.message for gap in gaps]) if gaps else f"{counted}, each asked and answered{rejected}"
     return check(
-        "audit.coverage", not uncovered, seen=seen, expected="every pin hashed, asked about, answered, and in the snapshot's scope",
-        remedy=_coverage_remedy(uncovered), evidence="evidence/audit/questions.json",
+        "audit.coverage", not gaps, seen=seen, expected="every pin hashed, asked about, answered, and in the snapshot's scope",
+        remedy=_coverage_remedy(gaps), evidence="evidence/audit/questions.json",
     )  # fmt: skip
 
 
-def _coverage_remedy(uncovered: Sequence[Finding]) -> str:
-    rules = {gap.rule for gap in uncovered}
+def _coverage_remedy(gaps: Sequence[Finding]) -> str:
+    rules = {gap.rule for gap in gaps}
     if rules & {"out-of-scope", "rejected"}:
         return "import advisories for these packages: `nox -s advisories -- --from FILE`"
     if rules & {"flaw", "empty"}:
@@ -274,13 +184,13 @@ def _coverage_remedy(uncovered: Sequence[Finding]) -> str:
     return "read logs/audit/pip-audit.stderr, then run `nox -s audit` again"
 
 
-def _clean(plan: Plan, evidence: Evidence, judged: policy.Judged) -> Outcome:
+def _clean(plan: Plan, evidence: Audited, judged: policy.Judged) -> Outcome:
     known = len({finding.advisory for finding in judged.findings})
-    packages = len(_pinned(evidence.locks))
+    packages = len(pinned(evidence.locks))
     gate = plan.gates.audit
     return judged.outcome(
         "audit.clean", seen=f"{packages} packages, {known} known advisories",
-        expected=f"no advisory of severity {gate.fail_on} or above (unknown counts as {gate.unknown_is}) without a valid waiver",
+        expected=f"no advisory at {gate.fail_on} or above (unknown counts as {gate.unknown_is}) without a valid waiver",
         remedy="upgrade with `nox -s lock -- --upgrade`, or grant an expiring waiver in policy/waivers.toml; "
         "remove or renew the waivers named", evidence="evidence/audit/pip-audit.json",
     )  # fmt: skip

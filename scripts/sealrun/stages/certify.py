@@ -23,7 +23,7 @@ from sealrun.stage import Context, Stage, Work
 _CONTROLS = ("certify.completed", "certify.coverage", "certify.regression")
 _KEY = "invarlock-evidence"
 _POLICY_SAYS_NO = 7
-_GUARDS = "spectral, rmt, variance and invariants"
+_GUARDS = "spectral, rmt, variance, invariants"
 
 
 def _inputs(context: Context) -> Mapping[str, digest.Sha256]:
@@ -119,7 +119,7 @@ def _completed(context: Context, scored: Records) -> Outcome:
     return check(
         "certify.completed",
         profile == "release",
-        seen=f"InvarLock {version} on captured runs of {runtime}, profile {profile}; its guards {_GUARDS} did not run",
+        seen=f"InvarLock {version} on captured runs of {runtime}, profile {profile}; guards not run: {_GUARDS}",
         expected="profile release",
         remedy='Set certify.profile = "release" in release.toml, then run `nox -s certify`.',
         evidence="certify/certificate/manifest.json",

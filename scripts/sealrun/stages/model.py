@@ -13,6 +13,7 @@ from msgspec import Struct
 from sealrun import digest, files
 from sealrun.errors import InputMissing, ToolFailed, UsageError
 from sealrun.outcome import Finding, Judgement, Outcome, OutcomeKind, Severity, check
+from sealrun.policy import judge as policy
 from sealrun.policy.model import ModelRef
 from sealrun.reports import artifacts
 from sealrun.reports.artifacts import Artifacts
@@ -21,7 +22,6 @@ from sealrun.stage import Context, Stage, Work, read_report
 from sealrun.venvs import Environment
 
 _DOCUMENTATION = ("README.md", "LICENSE")
-_SHOWN = 6  # how many names an outcome lists; the findings have all
 
 
 class _Problem(Struct, frozen=True, kw_only=True):
@@ -133,9 +133,7 @@ def _artifacts(context: Context, listing: Listing) -> Artifacts:
             for entry in entries
         )
 
-    data = tuple(
-        digest.FileDigest(path=context.plan.release.data.path, sha256=e.sha256, size=e.size) for e in of("data")
-    )
+    data = tuple(digest.FileDigest(path=context.plan.release.data.path, sha256=e.sha256, size=e.size) for e in of("data"))
     return Artifacts(baseline=of("baseline"), candidate=of("candidate"), data=data)
 
 
@@ -203,12 +201,11 @@ def _outcome(context: Context, control: str, problems: Sequence[_Problem], repor
     if context.targets and control in ("model.digests", "model.source", "data.offline"):
         seen = "files named on the command line have no release"
         return Outcome(control=control, outcome=OutcomeKind.NOT_APPLICABLE, seen=seen, expected=expected)
-    more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-    listed = "; ".join(f"{problem.path}: {problem.message}" for problem in problems[:_SHOWN]) + more
+    listed = policy.listed([f"{problem.path}: {problem.message}" for problem in problems])
     remedy = next(line.solution for line in context.plan.checklist.control if line.id == control)
     return check(
         control, not problems, seen=listed or passed.format(files=len(report.files)), expected=expected, remedy=remedy,
-        evidence=evidence,
+        evidence=f"evidence/model/{evidence}" if evidence else "",
     )  # fmt: skip
 
 

@@ -12,9 +12,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from msgspec import structs
+
 from sealrun import digest, files, sandbox, settings
 from sealrun.errors import InputMissing, ToolFailed, UsageError
 from sealrun.outcome import Finding, Judgement, Outcome, OutcomeKind, Severity, check
+from sealrun.policy import judge as policy
 from sealrun.reports.trufflehog3 import LISTING, SCAN, Allowed, Listing, SecretFinding, SecretScan
 from sealrun.stage import Context, Stage, Work, read_report
 from sealrun.venvs import Environment
@@ -22,8 +25,8 @@ from sealrun.venvs import Environment
 _LINK, _SUBMODULE, _EXCLUDED = "link, not followed", "submodule, not scanned", "excluded by policy"
 _GIT_OBJECTS = "git's own objects, not scanned"
 _SAID = (_LINK, _SUBMODULE, _EXCLUDED, _GIT_OBJECTS)
+_MAX_CONFIGURATION = 4 * 1024 * 1024  # bytes; the loader refuses a larger one
 _NO_REPOSITORY = 128  # git's exit code for "not a git repository", and for everything else that is fatal
-_SHOWN = 6
 
 
 def _inputs(context: Context) -> dict[str, digest.Sha256]:
@@ -36,7 +39,7 @@ def _gather(context: Context, work: Work) -> None:
     listing, places = _list(context)
     job = {
         "files": [{"path": e.path, "file": os.fspath(places[e.path]), "sha256": e.sha256} for e in listing.files],
-        "allow": [{"id": a.id, "rules": a.rules, "secret": a.secret, "line": a.line} for a in _allowed(context).allow],
+        "allow": _allowed(context).allow,
     }
     files.write_json(work.tmp / "job.json", job)
     files.write_json(work.out / LISTING, listing)
@@ -49,8 +52,8 @@ def _judge(context: Context) -> Judgement:
     scan = read_report(context.evidence("secrets") / SCAN, SecretScan)
     if [(e.path, e.sha256) for e in scan.scanned] != [(e.path, e.sha256) for e in listing.files]:
         raise ToolFailed("secrets: the files scanned are not the files listed; run `nox -s secrets` again")
-    findings = tuple(_finding(context, found) for found in scan.findings)
-    outcomes = (_clean(context, findings, scan), _coverage(context, listing, scan))
+    clean, findings = _clean(context, scan)
+    outcomes = (clean, _coverage(context, listing, scan))
     return Judgement(outcomes=outcomes, findings=findings, reports={"coverage.json": _report(listing, scan)})
 
 
@@ -151,8 +154,8 @@ def _tracked(root: Path) -> list[bytes]:
 
 def _configuration(context: Context) -> Path:
     """Return the release file that the plan was read from."""
-    for path in sorted(context.plan.base.glob("*.toml")):
-        if path.is_file() and digest.of_file(path) == context.plan.release_sha256:
+    for path in sorted(context.plan.base.iterdir()):
+        if path.is_file() and path.stat().st_size <= _MAX_CONFIGURATION and digest.of_file(path) == context.plan.release_sha256:
             return path
     raise InputMissing(f"secrets: the release file in {context.plan.base} changed since it was read; run the command again")
 
@@ -162,7 +165,7 @@ def _allowed(context: Context) -> Allowed:
     where = context.root / "policy" / "secrets" / "allow.toml"
     allowed = files.load_toml(where, Allowed)
     for entry in allowed.allow:
-        for pattern in (entry.secret, entry.line):
+        for pattern in (entry.secret, entry.line, entry.before):
             try:
                 re.compile(pattern)
             except re.error as error:
@@ -170,50 +173,39 @@ def _allowed(context: Context) -> Allowed:
     return allowed
 
 
-def _finding(context: Context, found: SecretFinding) -> Finding:
-    """Return *found* with its outcome: waived where a waiver for its rule and fingerprint holds on the day of judgement."""
-    held = any(
-        waiver.control == "secrets.clean" and (waiver.rule, waiver.target) == (found.rule, found.fingerprint)
-        and waiver.granted <= context.plan.judged_at <= waiver.expires
-        for waiver in context.plan.waivers.waiver
-    )  # fmt: skip
+def _finding(found: SecretFinding) -> Finding:
+    place = found.path if found.line is None else f"{found.path}:{found.line}"
     return Finding(
-        control="secrets.clean", rule=found.rule, outcome=OutcomeKind.WAIVED if held else OutcomeKind.FAILED,
-        message=found.message, severity=Severity(found.severity), path=found.path, line=found.line,
+        control="secrets.clean", rule=found.rule, outcome=OutcomeKind.FAILED, severity=Severity(found.severity),
+        message=f"{place}: {found.message} ({found.fingerprint})", path=found.path, line=found.line,
         fingerprint=found.fingerprint,
     )  # fmt: skip
 
 
-def _clean(context: Context, findings: tuple[Finding, ...], scan: SecretScan) -> Outcome:
-    """Judge what was found: nothing, or nothing without a waiver."""
-    left = [finding for finding in findings if finding.outcome is OutcomeKind.FAILED]
-    waived = len(findings) - len(left)
-    expected, seen = "no secret, or an allowlisted fingerprint", f"{len(scan.scanned)} files, no secret in them"
-    if left or scan.unreported:
-        seen = "; ".join(f"{f.path}:{f.line or 1}: {f.rule} ({f.fingerprint})" for f in left[:_SHOWN])
-        more = len(left) - _SHOWN + scan.unreported
-        seen += f" and {more} more" if more > 0 else ""
-    elif waived:
-        seen = f"{waived} findings, each allowlisted"
-        return Outcome(
-            control="secrets.clean", outcome=OutcomeKind.WAIVED, seen=seen, expected=expected, evidence="policy/waivers.toml"
-        )
-    return check(
-        "secrets.clean", not left and not scan.unreported, seen=seen, expected=expected,
-        remedy=_remedy(context, "secrets.clean"), evidence=SCAN,
+def _clean(context: Context, scan: SecretScan) -> tuple[Outcome, tuple[Finding, ...]]:
+    """Judge what was found against the waivers."""
+    found = [_finding(entry) for entry in scan.findings]
+    judged = policy.judge_findings(context.plan, "secrets.clean", found, unused_fails=not context.targets)
+    if scan.unreported:
+        more = f"{scan.unreported} findings more than are reported one by one"
+        judged = structs.replace(judged, problems=(*judged.problems, more))
+    outcome = judged.outcome(
+        "secrets.clean", seen=f"{len(found)} findings in {len(scan.scanned)} files",
+        expected="no secret, or its fingerprint allowlisted by a valid waiver",
+        remedy=_remedy(context, "secrets.clean"), evidence=f"evidence/secrets/{SCAN}",
     )  # fmt: skip
+    return outcome, judged.findings
 
 
 def _coverage(context: Context, listing: Listing, scan: SecretScan) -> Outcome:
     """Judge whether everything listed was scanned, or skipped for a reason that policy knows."""
     missed = [f"{name}: {why}" for name, why in sorted(listing.skipped.items()) if not why.startswith(_SAID)]
     listed = len(listing.files) + len(listing.skipped)
-    more = f" and {len(missed) - _SHOWN} more" if len(missed) > _SHOWN else ""
     counted = f"{listed} listed = {len(scan.scanned)} scanned + {len(listing.skipped)} skipped"
     return check(
-        "secrets.coverage", not missed, seen="; ".join([counted, *missed[:_SHOWN]]) + more,
+        "secrets.coverage", not missed, seen=f"{counted}: {policy.listed(missed)}" if missed else counted,
         expected="every file scanned, or a link, a submodule or excluded by policy",
-        remedy=_remedy(context, "secrets.coverage"), evidence="coverage.json",
+        remedy=_remedy(context, "secrets.coverage"), evidence="evidence/secrets/coverage.json",
     )  # fmt: skip
 
 

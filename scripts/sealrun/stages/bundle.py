@@ -1,0 +1,282 @@
+"""bundle: does every line of the checklist hold? Then all evidence becomes one signed file that a stranger can check.
+
+Rules: what the other stages stated is judged from their statements, after every file they name was checked; a gate that said no
+does not stop the bundle, which then says FAILED; a stage that ended in an error does. What was sealed is verified as a
+recipient would before it is handed over.
+
+Leaves: `source.json` (commit, clean or not), `changes.json` (what differs from the commit), `release.pub` (the key that signs),
+`checklist.json`, `ml-bom.cdx.json`; and beside the evidence `NAME-VERSION.evidence.tar`, `NAME-VERSION.intoto.jsonl` and
+`report.html`.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+
+from sealrun import __version__, digest, files
+from sealrun.errors import UsageError, VerificationFailed
+from sealrun.evidence import bundle, checklist, keys, manifest, sign, source
+from sealrun.evidence.statement import StageStatement
+from sealrun.evidence.verify import verify
+from sealrun.outcome import Judgement, Outcome, Verdict, check
+from sealrun.policy.judge import deployment_check, listed
+from sealrun.policy.model import Posture
+from sealrun.reports import artifacts, html, invarlock, mlbom
+from sealrun.stage import Context, Stage, Work, read_report
+
+_CONTROLS = (
+    "network.denied", "runtime.isolated", "runtime.writes", "source.commit",
+    "evidence.archived", "evidence.retained", "release.key",
+)  # fmt: skip
+_REQUIRES = ("lock", "sbom", "audit", "secrets", "model", "certify", "verify")
+_REPORT = "certificate/reports/evaluation.report.json"
+_OURS = {"evidence", "statements", "logs", "run", "run.json", ".lock", sign.REPORT}
+
+
+def _inputs(context: Context) -> Mapping[str, digest.Sha256]:
+    found, changes = source.look(context.root, context.out.parent)
+    return {
+        "source": digest.of_json([found.commit, list(changes)]),
+        "key/release": keys.public_key(keys.release()).keyid,
+        **{f"requirements/{name}": sha256 for name, (sha256, _) in _locks(context).items()},
+    }
+
+
+def _gather(context: Context, work: Work) -> None:
+    found, changes = source.look(context.root, context.out.parent)
+    files.write_json(work.out / "source.json", found)
+    files.write_json(work.out / "changes.json", changes)
+    files.write_bytes(work.out / "release.pub", keys.public_key(keys.release()).pem)
+
+
+def _judge(context: Context) -> Judgement:
+    said = {stage: context.upstream(stage) for stage in _REQUIRES}
+    outcomes = (
+        _network(said),
+        _isolated(said),
+        _writes(context, said),
+        _commit(context),
+        _archived(said),
+        _retained(context),
+        _key(context),
+    )
+    found = _artifacts(context, said)
+    reports = {
+        checklist.FILE: _checklist(context, said, outcomes),
+        mlbom.FILE: mlbom.ml_bom(context.plan, found, _comparison(context, said)),
+    }
+    return Judgement(outcomes=outcomes, reports=reports)
+
+
+def _network(said: Mapping[str, StageStatement]) -> Outcome:
+    opened = [name for name, stage in said.items() if stage.predicate.network not in ("denied", "unused")]
+    ran = [name for name, stage in said.items() if stage.predicate.network == "denied"]
+    return check(
+        "network.denied",
+        not opened,
+        seen=f"opened in {listed(opened)}"
+        if opened
+        else f"a connection was tried and refused in {', '.join(ran) or 'no stage'}",
+        expected="denied in every stage that ran a program",
+        remedy="Unset INVARLOCK_ALLOW_NETWORK, read `invoke doctor`, and run the stages named again with --fresh.",
+        evidence="statements/",
+    )
+
+
+def _isolated(said: Mapping[str, StageStatement]) -> Outcome:
+    """Judge that each tool came from the lock as the stage `lock` judged it."""
+    judged = {resource.name: resource.digest.sha256 for resource in said["lock"].predicate.inputs}
+    tools = [tool for stage in said.values() for tool in stage.predicate.tools]
+    other = sorted({t.environment for t in tools if judged.get(f"requirements/{t.environment}.txt") != t.lock})
+    locked = said["lock"].predicate.verdict is Verdict.PASSED
+    counted = f"{len(tools)} tools in {len({tool.environment for tool in tools})} environments"
+    return check(
+        "runtime.isolated",
+        locked and not other,
+        seen=f"{counted}, the stage lock {said['lock'].predicate.verdict.value}"
+        + (f"; made from another lock: {listed(other)}" if other else ""),
+        expected="every environment made from a lock that the stage lock passed",
+        remedy="Run `nox -s lock`, mend what it names, then run the stages of the environments named again.",
+        evidence="statements/lock.json",
+    )
+
+
+def _writes(context: Context, said: Mapping[str, StageStatement]) -> Outcome:
+    strays = sorted(_strays(context, said))
+    named = sum(len(stage.subject) for stage in said.values())
+    return check(
+        "runtime.writes",
+        not strays,
+        seen=f"not named by any statement: {listed(strays)}" if strays else f"{named} files, each named by its statement",
+        expected="nothing in the release's folder but evidence that a statement names, logs and the bundle",
+        remedy=f"Remove what is named from the folder {context.out.name} and run its stage again.",
+        evidence="statements/",
+    )
+
+
+def _strays(context: Context, said: Mapping[str, StageStatement]) -> Iterator[str]:
+    """Yield what lies in the release's folder and is nobody's."""
+    ours = _OURS | {context.plan.title + suffix for suffix in (bundle.SUFFIX, sign.SUFFIX)}
+    yield from (path.name for path in context.out.iterdir() if path.name not in ours)
+    for folder, known in (("statements", {f"{name}.json" for name in (*said, "bundle")}), ("evidence", {*said, "bundle"})):
+        yield from (f"{folder}/{path.name}" for path in (context.out / folder).iterdir() if path.name not in known)
+
+
+def _commit(context: Context) -> Outcome:
+    found = read_report(context.evidence("bundle") / "source.json", manifest.Source)
+    changes = read_report(context.evidence("bundle") / "changes.json", list)
+    seen = f"commit {found.commit}" if found.commit else "no commit"
+    return deployment_check(
+        context.plan,
+        "source.commit",
+        bool(found.commit) and found.clean,
+        seen=f"{seen}, changed or not in it: {listed(changes)}" if changes else seen,
+        expected="a clean tree at a commit",
+        remedy="Commit or stash the changes and run the release again.",
+        evidence="bundle/source.json",
+    )
+
+
+def _archived(said: Mapping[str, StageStatement]) -> Outcome:
+    missing = sorted({manifest.CERTIFICATE, manifest.BASELINE_REPORT, _REPORT} - said["certify"].digests().keys())
+    return check(
+        "evidence.archived",
+        not missing,
+        seen=f"missing: {listed(missing)}" if missing else "certificate and baseline report lie together in evidence/certify",
+        expected="certificate and baseline report",
+        remedy="Read why `nox -s certify` left none, mend it and run it again.",
+        evidence=f"certify/{manifest.BASELINE_REPORT}",
+    )
+
+
+def _retained(context: Context) -> Outcome:
+    kept = _retention(context)
+    suited = context.plan.retention.retention[kept.name].production
+    return deployment_check(
+        context.plan,
+        "evidence.retained",
+        suited,
+        seen=f"class {kept.name}, {kept.days} days, until {kept.until}" + ("" if suited else ", not meant for production"),
+        expected="a class of policy/retention.toml that is meant for production",
+        remedy="Name such a class as `retention` in release.toml.",
+        evidence="plan.json",
+    )
+
+
+def _key(context: Context) -> Outcome:
+    key = keys.parse_public((context.evidence("bundle") / "release.pub").read_bytes(), "release.pub")
+    trusted = keys.load_trusted(context.root / "policy" / "trust")
+    return deployment_check(
+        context.plan,
+        "release.key",
+        key in trusted,
+        seen=f"{key.fingerprint}, " + ("listed in policy/trust" if key in trusted else "not listed in policy/trust"),
+        expected="a key that policy/trust lists",
+        remedy="Copy release.pub of the key folder into policy/trust/ after checking whose it is.",
+        evidence="bundle/release.pub",
+    )
+
+
+def _artifacts(context: Context, said: Mapping[str, StageStatement]) -> artifacts.Artifacts:
+    if artifacts.FILE not in said["model"].digests():
+        return artifacts.Artifacts(baseline=(), candidate=(), data=())
+    return artifacts.load(context.evidence("model"))
+
+
+def _comparison(context: Context, said: Mapping[str, StageStatement]) -> invarlock.Comparison | None:
+    if _REPORT not in said["certify"].digests():
+        return None
+    return invarlock.load(context.evidence("certify") / _REPORT, invarlock.Comparison, VerificationFailed)
+
+
+def _checklist(context: Context, said: Mapping[str, StageStatement], outcomes: tuple[Outcome, ...]) -> bytes:
+    """Return the answered checklist, this stage's own outcomes included."""
+    controls = checklist.parse(files.read_bytes(context.root / manifest.CHECKLIST, "checklist"))
+    stated = {**{name: stage.predicate.outcomes for name, stage in said.items()}, "bundle": outcomes}
+    return files.readable_json(checklist.answer(controls, stated, UsageError))
+
+
+def _retention(context: Context) -> manifest.Retention:
+    name = context.plan.release.retention
+    chosen = context.plan.retention.retention[name]
+    until = context.plan.judged_at + timedelta(days=chosen.days)
+    return manifest.Retention(name=name, days=chosen.days, reason=chosen.reason, until=until.isoformat())
+
+
+def _seal(context: Context, own: StageStatement) -> None:
+    """Make, sign and verify the bundle. Raises VerificationFailed when a file changed on the way."""
+    said = dict(sorted({**{stage: context.upstream(stage) for stage in _REQUIRES}, "bundle": own}.items()))
+    passed = all(stage.predicate.verdict is Verdict.PASSED for stage in said.values())
+    members = _members(context, said, passed)
+    title, key = context.plan.title, keys.release()
+    tar = bundle.build({bundle.MANIFEST: manifest.describe(title, members), **members})
+    fingerprint, sha256 = keys.public_key(key).fingerprint, digest.of_bytes(tar)
+    page = html.render(html.report_data(context.plan, said, context.out / "evidence", fingerprint, sha256))
+    attested = [f"statements/{stage}.json" for stage in said]
+    release = sign.release_statement(
+        title=title, archive=sha256, report=digest.of_bytes(page), candidate=_artifacts(context, said).candidate,
+        policy=digest.of_manifest(context.plan.policy), judged_at=context.plan.judged_at.isoformat(),
+        posture=context.plan.release.posture.value, passed=passed, sealrun=__version__,
+        attestations=[(name, digest.of_bytes(members[name])) for name in attested],
+    )  # fmt: skip
+    envelopes = sign.sign([files.readable_json(release), *(members[name] for name in attested)], sign.signer(key))
+    path = context.out / f"{title}{bundle.SUFFIX}"
+    for target, data in ((context.out / sign.REPORT, page), (context.out / f"{title}{sign.SUFFIX}", envelopes), (path, tar)):
+        files.write_bytes(target, data)
+    verify(path, trust=None, fingerprint=fingerprint, delivery=None)
+
+
+def _members(context: Context, said: Mapping[str, StageStatement], passed: bool) -> dict[str, bytes]:
+    """Return every member but the manifest, each read and compared with the digest it was judged under."""
+    root, plan = context.root, context.plan
+    expected = {
+        manifest.RELEASE: (plan.release_sha256, plan.file),
+        **{f"policy/{entry.path}": (entry.sha256, root / "policy" / entry.path) for entry in plan.policy},
+        **{f"requirements/{name}": found for name, found in _locks(context).items()},
+        **{
+            f"evidence/{stage}/{name}": (sha256, context.evidence(stage) / name)
+            for stage, statement in said.items()
+            for name, sha256 in statement.digests().items()
+        },
+    }
+    members = {name: files.read_bytes(path, name) for name, (_, path) in expected.items()}
+    for name, data in members.items():
+        if digest.of_bytes(data) != expected[name][0]:
+            raise VerificationFailed(f"{name}: changed while the release was made; run `invoke release` again")
+    members |= {f"statements/{stage}.json": files.readable_json(statement) for stage, statement in said.items()}
+    return {**members, manifest.PLAN: files.readable_json(_plan_document(context, passed))}
+
+
+def _locks(context: Context) -> dict[str, tuple[digest.Sha256, Path]]:
+    """Return name to digest and path of every lock."""
+    return {path.name: (digest.of_file(path), path) for path in sorted((context.root / "requirements").glob("*.txt"))}
+
+
+def _plan_document(context: Context, passed: bool) -> manifest.PlanDocument:
+    plan, posture = context.plan, context.plan.release.posture
+    return manifest.PlanDocument(
+        format="sealrun/plan-v1",
+        name=plan.release.name,
+        version=plan.release.version,
+        posture=posture.value,
+        promotable=passed and posture is Posture.PRODUCTION,
+        judged_at=plan.judged_at.isoformat(),
+        release=plan.release_sha256,
+        policy=digest.of_manifest(plan.policy),
+        content=plan.content,
+        digest=plan.digest,
+        retention=_retention(context),
+        source=read_report(context.evidence("bundle") / "source.json", manifest.Source),
+    )
+
+
+STAGE = Stage(
+    name="bundle",
+    summary="Answer the checklist and seal the evidence into one signed bundle",
+    controls=_CONTROLS,
+    requires=_REQUIRES,
+    inputs=_inputs,
+    gather=_gather,
+    judge=_judge,
+    seal=_seal,
+)

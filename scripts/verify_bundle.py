@@ -1,0 +1,920 @@
+#!/usr/bin/env python3
+"""Verify a Sealrun evidence bundle. One file, nothing but Python 3.9 or newer, any operating system, no network.
+
+    python3 verify_bundle.py NAME-VERSION.evidence.tar --fingerprint sha256:...
+    python3 verify_bundle.py NAME-VERSION.evidence.tar --trust release.pub --files FOLDER
+
+The envelopes (NAME-VERSION.intoto.jsonl) and report.html lie beside the bundle. Nothing is extracted, nothing in the bundle is
+run, and nothing is written but the file that --json names. The format is described in docs/bundle-format.md.
+
+Exit codes: 0 verified, and every gate said yes; 1 verified, but a gate said no; 2 wrong use, or nobody to trust; 3 a file is
+missing or cannot be read; 5 not what was signed.
+"""
+
+import argparse
+import base64
+import datetime
+import hashlib
+import json
+import os
+import re
+import stat
+import sys
+from pathlib import Path
+from typing import Any, BinaryIO, Dict, List, NamedTuple, NoReturn, Optional, Set, Tuple
+
+# ---------------------------------------------------------------------------------------------------------------- refusals
+
+
+class Refused(Exception):
+    """The bundle, or what belongs to it, is not what was signed."""
+
+    exit_code = 5
+
+
+class Missing(Refused):
+    """There is no such file."""
+
+    exit_code = 3
+
+
+class WrongUse(Refused):
+    """The command line is wrong, or there is nobody to trust."""
+
+    exit_code = 2
+
+
+def refuse(where: str, what: str) -> NoReturn:
+    """End the verification."""
+    raise Refused("%s: %s" % (where, what))
+
+
+# ----------------------------------------------------------------------------------- Ed25519 verification (RFC 8032, 5.1.7)
+
+P = 2**255 - 19
+L = 2**252 + 27742_31777_73723_53535_85193_77908_83648_493
+D = -121665 * pow(121666, P - 2, P) % P
+ROOT_OF_MINUS_ONE = pow(2, (P - 1) // 4, P)
+
+Point = Tuple[int, int, int, int]  # extended coordinates: X, Y, Z, T with x = X/Z, y = Y/Z, xy = T/Z
+NEUTRAL: Point = (0, 1, 1, 0)
+
+
+def add(a: Point, b: Point) -> Point:
+    """Return the sum of two points; right for every pair of points."""
+    e, f = (a[1] - a[0]) * (b[1] - b[0]) % P, (a[1] + a[0]) * (b[1] + b[0]) % P
+    g, h = 2 * a[3] * b[3] * D % P, 2 * a[2] * b[2] % P
+    u, v, w, x = f - e, h - g, h + g, f + e
+    return u * v % P, w * x % P, v * w % P, u * x % P
+
+
+def double(a: Point) -> Point:
+    """Return twice a point."""
+    xx, yy, zz = a[0] * a[0] % P, a[1] * a[1] % P, 2 * a[2] * a[2] % P
+    h = xx + yy
+    e = h - (a[0] + a[1]) * (a[0] + a[1]) % P
+    g = xx - yy
+    f = zz + g
+    return e * f % P, g * h % P, f * g % P, e * h % P
+
+
+def decode_point(raw: bytes) -> Optional[Point]:
+    """Return the point that 32 bytes stand for; None when they are not the canonical form of a point."""
+    number = int.from_bytes(raw, "little")
+    sign, y = number >> 255, number & (2**255 - 1)
+    if y >= P:
+        return None
+    u, v = (y * y - 1) % P, (D * y * y + 1) % P
+    x = u * v**3 * pow(u * v**7, (P - 5) // 8, P) % P
+    if (v * x * x - u) % P:
+        x = x * ROOT_OF_MINUS_ONE % P
+    if (v * x * x - u) % P or (x == 0 and sign):
+        return None
+    if x & 1 != sign:
+        x = P - x
+    return x, y, 1, x * y % P
+
+
+def encode_point(a: Point) -> bytes:
+    """Return the 32 bytes of a point."""
+    inverse = pow(a[2], P - 2, P)
+    x, y = a[0] * inverse % P, a[1] * inverse % P
+    return (y | (x & 1) << 255).to_bytes(32, "little")
+
+
+def sound_key(raw: bytes) -> bool:
+    """Return whether 32 bytes are a public key: a point in canonical form, and not one of the eight of small order."""
+    point = decode_point(raw)
+    return point is not None and double(double(double(point)))[0] % P != 0
+
+
+def signed(raw_key: bytes, message: bytes, signature: bytes) -> bool:
+    """Return whether *signature* is that of *message* by the key; without the cofactor, canonical scalars alone."""
+    point = decode_point(raw_key)
+    if point is None or len(signature) != 64:
+        return False
+    s = int.from_bytes(signature[32:], "little")
+    if s >= L:
+        return False
+    k = int.from_bytes(hashlib.sha512(signature[:32] + raw_key + message).digest(), "little") % L
+    minus = (P - point[0], point[1], 1, P - point[3])
+    table = (NEUTRAL, BASE, minus, add(BASE, minus))
+    result = NEUTRAL
+    for bit in range(252, -1, -1):  # [s]B - [k]A, both scalars at once
+        result = double(result)
+        which = (s >> bit & 1) | (k >> bit & 1) << 1
+        if which:
+            result = add(result, table[which])
+    return encode_point(result) == signature[:32]
+
+
+def base_point() -> Point:
+    """Return the point whose y is 4/5 and whose x is even."""
+    point = decode_point((4 * pow(5, P - 2, P) % P).to_bytes(32, "little"))
+    assert point is not None
+    return point
+
+
+BASE = base_point()
+
+# ------------------------------------------------------------------------------------------------------------- public keys
+
+SPKI_HEAD = bytes.fromhex("302a300506032b6570032100")
+SHA256_NAME = re.compile("sha256:[0-9a-f]{64}")
+
+
+class Key(NamedTuple):
+    """A public key: its 32 bytes, and the sha256 of its SubjectPublicKeyInfo."""
+
+    raw: bytes
+    keyid: str
+
+
+def parse_key(data: bytes) -> Optional[Key]:
+    """Return the key in PEM *data*, None when it holds no sound Ed25519 key."""
+    try:
+        lines = [line.strip() for line in data.decode("ascii").splitlines() if line.strip()]
+        if lines[:1] != ["-----BEGIN PUBLIC KEY-----"] or lines[-1:] != ["-----END PUBLIC KEY-----"]:
+            return None
+        der = base64.b64decode("".join(lines[1:-1]), validate=True)
+    except ValueError:
+        return None
+    if len(der) != 44 or not der.startswith(SPKI_HEAD) or not sound_key(der[12:]):
+        return None
+    return Key(der[12:], hashlib.sha256(der).hexdigest())
+
+
+def accepted_keyids(trust: Optional[str], fingerprint: Optional[str]) -> Set[str]:
+    """Return the key ids that the recipient trusts: those given, else those in policy/trust of this checkout."""
+    if trust and fingerprint:
+        raise WrongUse("trust: got --trust and --fingerprint, expected one of them")
+    if fingerprint:
+        if not SHA256_NAME.fullmatch(fingerprint):
+            raise WrongUse("--fingerprint: got %r, expected sha256: and 64 lower-case hex digits" % fingerprint)
+        return {fingerprint[7:]}
+    place = Path(trust) if trust else Path(__file__).resolve().parent.parent / "policy" / "trust"
+    if trust and not place.exists():
+        raise Missing("--trust: there is no %s" % place)
+    found = set()
+    for path in sorted(place.glob("*.pub")) if place.is_dir() or not trust else [place]:
+        key = parse_key(read_file(path, 65536))
+        if key is None:
+            raise WrongUse("%s: not the PEM of one sound Ed25519 public key; expected a file like release.pub" % path)
+        found.add(key.keyid)
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------------- the archive
+
+BLOCK, RECORD, PIECE = 512, 10240, 1 << 20
+MAX_BUNDLE, MAX_MEMBERS, MAX_JSON, MAX_ENVELOPES, MAX_REPORT = 2 << 30, 10000, 16 << 20, 64 << 20, 32 << 20
+MEMBER_NAME = re.compile("[A-Za-z0-9._+=@,-]+(?:/[A-Za-z0-9._+=@,-]+)*")
+
+
+class Member(NamedTuple):
+    """Where a member's bytes begin, how many they are, and their sha256."""
+
+    offset: int
+    size: int
+    sha256: str
+
+
+class Archive:
+    """The tar, read once from its first byte to its last; `sha256` is that of the whole file."""
+
+    def __init__(self, stream: BinaryIO, length: int) -> None:
+        self.stream = stream
+        self.left = length
+        self.whole = hashlib.sha256()
+        self.members: Dict[str, Member] = {}
+        while True:
+            block = self._take(BLOCK, "a header")
+            if not block.strip(b"\0"):
+                break
+            name, size = read_header(block)
+            if name in self.members or len(self.members) == MAX_MEMBERS:
+                refuse(name, "a member twice, or more than %d members" % MAX_MEMBERS)
+            self.members[name] = Member(length - self.left, size, self._take_member(name, size))
+        check_names(list(self.members))
+        used = length - self.left + BLOCK
+        if length != (used + RECORD - 1) // RECORD * RECORD or self._take(self.left, "the end").strip(b"\0"):
+            refuse("bundle", "its end is not zeros up to a whole record; bytes were added, changed or cut off")
+        self.sha256 = self.whole.hexdigest()
+
+    def read(self, name: str) -> bytes:
+        """Return the bytes of a member."""
+        if name not in self.members:
+            refuse(name, "not in the bundle, expected that member")
+        member = self.members[name]
+        if member.size > MAX_JSON:
+            refuse(name, "got %d bytes, expected at most %d" % (member.size, MAX_JSON))
+        self.stream.seek(member.offset)
+        data = self.stream.read(member.size)
+        if hashlib.sha256(data).hexdigest() != member.sha256:
+            refuse(name, "changed while it was read")
+        return data
+
+    def below(self, folder: str) -> List[str]:
+        """Return the members whose names begin with *folder*, in order."""
+        return [name for name in self.members if name.startswith(folder)]
+
+    def _take(self, count: int, where: str) -> bytes:
+        data = self.stream.read(count) if count <= self.left else b""
+        if len(data) != count:
+            refuse("bundle", "ends within %s; it was cut short" % where)
+        self.left -= count
+        self.whole.update(data)
+        return data
+
+    def _take_member(self, name: str, size: int) -> str:
+        own = hashlib.sha256()
+        for begin in range(0, size, PIECE):
+            own.update(self._take(min(PIECE, size - begin), name))
+        if self._take(-size % BLOCK, name).strip(b"\0"):
+            refuse(name, "bytes behind its end are not zero")
+        return own.hexdigest()
+
+
+def read_header(block: bytes) -> Tuple[str, int]:
+    """Return name and size that a header block says; every other byte of it is determined by them."""
+    prefix, name = block[345:500].rstrip(b"\0"), block[:100].rstrip(b"\0")
+    digits = block[124:135]
+    full = prefix + b"/" + name if prefix else name
+    shown = full.decode("ascii", "replace")
+    if not re.fullmatch(b"[0-7]{11}", digits) or split_name(full) != (prefix, name):
+        refuse(repr(shown), "its header is not one that a bundle holds")
+    wanted = bytearray(BLOCK)
+    for at, value in (
+        (0, name), (100, b"0000644"), (108, b"0000000"), (116, b"0000000"), (124, digits), (136, b"02263523000"),
+        (148, b" " * 8), (156, b"0"), (257, b"ustar\x0000"), (329, b"0000000"), (337, b"0000000"), (345, prefix),
+    ):  # fmt: skip
+        wanted[at : at + len(value)] = value
+    wanted[148:156] = b"%06o\0 " % sum(wanted)
+    if block != bytes(wanted):
+        refuse(repr(shown), "its header is not one that a bundle holds; a byte in it was changed")
+    return shown, int(digits, 8)
+
+
+def split_name(name: bytes) -> Optional[Tuple[bytes, bytes]]:
+    """Return how a header holds *name*: whole up to 100 bytes, else cut at the first slash that leaves at most 100."""
+    if len(name) <= 100:
+        return b"", name
+    for cut in range(len(name) - 101, min(156, len(name))):
+        if name[cut : cut + 1] == b"/":
+            return (name[:cut], name[cut + 1 :]) if cut else None
+    return None
+
+
+def check_names(names: List[str]) -> None:
+    """Refuse names that could lead elsewhere, that some system takes for one another, or that are out of order."""
+    folded = {name.lower() for name in names}
+    for name in names:
+        if len(name) > 255 or not MEMBER_NAME.fullmatch(name) or any(not part.strip(".") for part in name.split("/")):
+            refuse(repr(name), "not a name that a member may have")
+        above = name.lower()
+        while "/" in above:
+            above = above.rpartition("/")[0]
+            if above in folded:
+                refuse(repr(name), "lies below another member")
+    if len(folded) != len(names):
+        refuse("bundle", "two names differ in case alone")
+    if names[:1] != ["manifest.json"] or names[1:] != sorted(names[1:]):
+        refuse("bundle", "manifest.json is not the first member, or the others are not in order")
+
+
+# ----------------------------------------------------------------------------------------------------------- strict JSON
+
+MAX_DEPTH = 64
+HEX = re.compile("[0-9a-f]{64}")
+DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+def parse_json(data: bytes, where: str) -> Any:
+    """Return strict JSON: UTF-8, no key twice, no NaN, not too deep."""
+
+    def unique(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+        value = dict(pairs)
+        if len(value) != len(pairs):
+            raise ValueError("a key stands twice")
+        return value
+
+    def constant(name: str) -> NoReturn:
+        raise ValueError("%s is not JSON" % name)
+
+    try:
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=constant)
+        level, depth = [value], 0
+        while level:
+            depth += 1
+            level = [
+                child
+                for item in level
+                for child in (item.values() if isinstance(item, dict) else item if isinstance(item, list) else ())
+                if isinstance(child, (dict, list))
+            ]
+    except (ValueError, RecursionError) as problem:
+        refuse(where, "not strict JSON (%s)" % problem)
+    if depth > MAX_DEPTH:
+        refuse(where, "not strict JSON (nested too deep)")
+    return value
+
+
+def document(data: bytes, shape: Any, where: str) -> Any:
+    """Return one of Sealrun's own documents: of this shape, and in the one form that such a document has."""
+    value = parse_json(data, where)
+    check_shape(value, shape, where)
+    try:
+        same = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n" == data
+    except ValueError:
+        same = False
+    if not same:
+        refuse(where, "not in the one form of a bundle's documents")
+    return value
+
+
+def check_shape(value: Any, shape: Any, where: str) -> None:
+    """Refuse *value* unless it has *shape*: a type, a pattern, a constant, a set of choices, [shape], or {key: shape}.
+
+    A key that ends in `?` may be left out; (shape,) also allows null.
+    """
+    if isinstance(shape, dict):
+        if not isinstance(value, dict):
+            refuse(where, "expected an object")
+        needed = {key for key in shape if not key.endswith("?")}
+        known = {key.rstrip("?"): inner for key, inner in shape.items()}
+        if not needed <= set(value) <= set(known):
+            refuse(where, "got the fields %s, expected %s" % (sorted(value), sorted(known)))
+        for key in value:
+            check_shape(value[key], known[key], "%s: %s" % (where, key))
+    elif isinstance(shape, list):
+        if not isinstance(value, list):
+            refuse(where, "expected a list")
+        for number, item in enumerate(value, 1):
+            check_shape(item, shape[0], "%s: %d" % (where, number))
+    elif isinstance(shape, tuple):
+        if value is not None:
+            check_shape(value, shape[0], where)
+    elif isinstance(shape, re.Pattern):
+        if not isinstance(value, str) or not shape.fullmatch(value):
+            refuse(where, "got %r, expected %s" % (value, shape.pattern))
+    elif isinstance(shape, type):
+        if type(value) is not shape:
+            refuse(where, "got %r, expected %s" % (value, shape.__name__))
+    elif isinstance(shape, frozenset):
+        if not isinstance(value, (str, type(None))) or value not in shape:
+            refuse(where, "got %r, expected one of %s" % (value, sorted(map(str, shape))))
+    elif shape is SIZE:
+        if type(value) is not int or value < 0:
+            refuse(where, "got %r, expected a number of bytes" % (value,))
+    elif type(value) is not str or value != shape:
+        refuse(where, "got %r, expected %r" % (value, shape))
+
+
+SIZE = object()
+DIGEST = {"sha256": HEX}
+RESOURCE = {"name": str, "digest": DIGEST}
+REFERENCE = {"uri": str, "digest": DIGEST}
+FILE = {"path": str, "sha256": HEX, "size": SIZE}
+KINDS = frozenset(("passed", "waived", "failed", "not_applicable"))
+OUTCOME = dict.fromkeys(("control", "seen", "expected", "remedy", "evidence", "warning"), str)
+OUTCOME_SHAPE: Dict[str, Any] = {**OUTCOME, "outcome": KINDS}
+FINDING: Dict[str, Any] = {
+    "control": str, "rule": str, "outcome": KINDS, "message": str,
+    "severity?": frozenset(("critical", "high", "medium", "low")), "line?": int,
+    **dict.fromkeys(("path?", "package?", "version?", "advisory?", "environment?", "fingerprint?"), str),
+}  # fmt: skip
+STAGE_SHAPE = {
+    "_type": "https://in-toto.io/Statement/v1",
+    "subject": [RESOURCE],
+    "predicateType": "urn:sealrun:stage:v1",
+    "predicate": {
+        "stage": str, "sealrun": str, "python": str, "plan": HEX, "judgedAt": str, "reuseKey": HEX, "inputs": [RESOURCE],
+        "tools": [{"name": str, "version": str, "environment": str, "lock": HEX}],
+        "network": frozenset(("denied", "opened", "unused")), "verdict": frozenset(("passed", "failed", "error")),
+        "outcomes": [OUTCOME_SHAPE], "findings": [FINDING], "gathered": [str], "error": str, "errorCode": int,
+    },
+}  # fmt: skip
+MANIFEST_SHAPE = {"format": "sealrun/bundle-v1", "title": str, "members": [FILE]}
+PLAN_SHAPE = {
+    "format": "sealrun/plan-v1", "name": str, "version": str, "posture": frozenset(("production", "research")),
+    "promotable": bool, "judged_at": DAY, "release": HEX, "policy": HEX, "content": HEX, "digest": HEX,
+    "retention": {"name": str, "days": int, "reason": str, "until": DAY},
+    "source": {"commit": (re.compile("[0-9a-f]{40}|[0-9a-f]{64}"),), "clean": bool},
+}  # fmt: skip
+CHECKED_SHAPE = {
+    "format": "sealrun/checked-v1",
+    "lines": [
+        {
+            **dict.fromkeys(("id", "part", "stage", "title", "seen", "expected", "remedy", "evidence", "warning"), str),
+            "deployment": bool, "outcome": KINDS,
+        }
+    ],
+}  # fmt: skip
+SUMMARY_SHAPE = {
+    "_type": "https://in-toto.io/Statement/v1",
+    "subject": [RESOURCE],
+    "predicateType": "https://slsa.dev/verification_summary/v1",
+    "predicate": {
+        "verifier": {"id": "urn:sealrun:verifier:v1", "version": {"sealrun": str}}, "timeVerified": str, "resourceUri": str,
+        "policy": REFERENCE, "inputAttestations": [REFERENCE], "verificationResult": frozenset(("PASSED", "FAILED")),
+        "verifiedLevels": [frozenset(("SEALRUN_PRODUCTION", "SEALRUN_RESEARCH", "FAILED"))],
+    },
+}  # fmt: skip
+ARTIFACTS_SHAPE = {"baseline": [FILE], "candidate": [FILE], "data": [FILE]}
+LINE_SHAPE = {"payload": str, "payloadType": "application/vnd.in-toto+json", "signatures": [{"keyid": HEX, "sig": str}]}
+
+
+def sha256_of_json(value: Any) -> str:
+    """Return the sha256 of a value as sorted, compact JSON with a final newline."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode() + b"\n").hexdigest()
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """Return a regular file's bytes."""
+    with open_file(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if size > limit:
+            refuse(path.name, "got %d bytes, expected at most %d" % (size, limit))
+        return stream.read()
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a regular file, and nothing else."""
+    try:
+        handle = os.open(str(path), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except OSError as error:
+        raise Missing("%s: cannot be read (%s)" % (path, error.strerror)) from None
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        refuse(path.name, "no regular file")
+    return os.fdopen(handle, "rb")
+
+
+# ---------------------------------------------------------------------------------------------------------- verification
+
+STATEMENT, ATTESTATION, POLICY, LOCK = "statements/", "attestations/", "policy/", "requirements/"
+PLACES = re.compile(r"plan\.json|release\.toml|policy/.+|requirements/[^/]+\.txt|(?:statements|attestations)/[^/]+\.json")
+CHECKLIST_LINE = re.compile(r'([a-z]+) = (?:"([^"\\\x00-\x1f\x7f]*)"|(true|false))')
+CERTIFICATE, BASELINE_REPORT = "certificate/manifest.json", "baseline-report.json"
+
+
+class Envelope(NamedTuple):
+    """One signed payload."""
+
+    payload: bytes
+    keyid: str
+    signature: bytes
+
+
+class Verifier:
+    """Walks the ladder; `said` collects a sentence for each rung."""
+
+    def __init__(self, path: Path, archive: Archive) -> None:
+        self.path, self.archive = path, archive
+        self.said: List[str] = ["every byte of the %d members is accounted for" % len(archive.members)]
+        self.statements: Dict[str, Any] = {}
+        self.plan: Dict[str, Any] = {}
+        self.lines: List[Dict[str, Any]] = []
+        self.candidate: List[Dict[str, Any]] = []
+        self.passed = False
+        self.key = Key(b"", "")
+
+    def check(self, trust: Optional[str], fingerprint: Optional[str], delivery: Optional[str]) -> None:
+        """Verify everything. Raises Refused at the first thing that does not hold."""
+        title = self._manifest()
+        envelopes = self._envelopes()
+        self._signer(envelopes, trust, fingerprint)
+        release = self._signatures(envelopes)
+        self._stages()
+        self._plan()
+        self._checklist()
+        self._claims()
+        self._release(release, title)
+        if delivery is not None:
+            self._delivery(Path(delivery))
+
+    def _manifest(self) -> str:
+        listed = document(self.archive.read("manifest.json"), MANIFEST_SHAPE, "manifest.json")
+        named = {entry["path"]: entry for entry in listed["members"]}
+        members = self.archive.members
+        for name in sorted(set(named) | set(members) - {"manifest.json"}):
+            if name not in named:
+                refuse(name, "in the bundle, but not named by manifest.json; it was added or renamed")
+            if name not in members:
+                refuse(name, "named by manifest.json, but not in the bundle; it was dropped or renamed")
+            if (members[name].sha256, members[name].size) != (named[name]["sha256"], named[name]["size"]):
+                refuse(name, "got sha256 %s, expected %s; it was changed" % (members[name].sha256, named[name]["sha256"]))
+            stage = name.split("/")[1] if name.startswith("evidence/") else ""
+            if not PLACES.fullmatch(name) and STATEMENT + stage + ".json" not in members:
+                refuse(name, "a bundle has no such member")
+        if [entry["path"] for entry in listed["members"]] != sorted(named):
+            refuse("manifest.json", "the members are not in order, or one stands twice")
+        title: str = listed["title"]
+        return title
+
+    def _envelopes(self) -> List[Envelope]:
+        name = self.path.name[: -len(".evidence.tar")] + ".intoto.jsonl"
+        data = self._beside(name, MAX_ENVELOPES)
+        if not data.endswith(b"\n"):
+            refuse(name, "does not end with a whole line; it was cut short")
+        return [parse_envelope(line, "%s, line %d" % (name, at)) for at, line in enumerate(data[:-1].split(b"\n"), 1)]
+
+    def _signer(self, envelopes: List[Envelope], trust: Optional[str], fingerprint: Optional[str]) -> None:
+        self.key = self._member_key("evidence/bundle/release.pub")
+        if envelopes[0].keyid != self.key.keyid:
+            refuse("envelope 1", "got key sha256:%s, expected the bundle's sha256:%s" % (envelopes[0].keyid, self.key.keyid))
+        accepted = accepted_keyids(trust, fingerprint)
+        if not accepted:
+            raise WrongUse(
+                "trust: no key to trust; the bundle is signed by sha256:%s. Ask its maker for that value by another way "
+                "than the bundle's, then say --fingerprint, or --trust with the maker's release.pub" % self.key.keyid
+            )
+        if self.key.keyid not in accepted:
+            refuse("signature", "by sha256:%s, expected sha256:%s" % (self.key.keyid, " or sha256:".join(sorted(accepted))))
+
+    def _signatures(self, envelopes: List[Envelope]) -> Dict[str, Any]:
+        for number, envelope in enumerate(envelopes, 1):
+            head = b"DSSEv1 28 application/vnd.in-toto+json %d " % len(envelope.payload)
+            if envelope.keyid != self.key.keyid or not signed(self.key.raw, head + envelope.payload, envelope.signature):
+                refuse("envelope %d" % number, "no valid signature by sha256:%s" % self.key.keyid)
+        release: Dict[str, Any] = document(envelopes[0].payload, SUMMARY_SHAPE, "envelope 1")
+        present = self.archive.below(ATTESTATION) + self.archive.below(STATEMENT)
+        named = release["predicate"]["inputAttestations"]
+        if [reference["uri"] for reference in named] != present or len(envelopes) != len(present) + 1:
+            refuse("envelopes", "not one for the release and one for each of %s" % ", ".join(present))
+        for number, (reference, envelope) in enumerate(zip(named, envelopes[1:]), 2):
+            got = hashlib.sha256(envelope.payload).hexdigest()
+            if not got == reference["digest"]["sha256"] == self.archive.members[reference["uri"]].sha256:
+                refuse("envelope %d" % number, "not the bytes of %s; lines were exchanged or changed" % reference["uri"])
+        self.said.append("%d envelopes are signed by the trusted key" % len(envelopes))
+        return release
+
+    def _stages(self) -> None:
+        for name in self.archive.below(STATEMENT):
+            statement = document(self.archive.read(name), STAGE_SHAPE, name)
+            said = statement["predicate"]
+            if name != STATEMENT + said["stage"] + ".json":
+                refuse(name, "speaks of the stage %r; two statements were exchanged" % said["stage"])
+            folder = "evidence/" + said["stage"] + "/"
+            found = [(path[len(folder) :], self.archive.members[path].sha256) for path in self.archive.below(folder)]
+            if [(subject["name"], subject["digest"]["sha256"]) for subject in statement["subject"]] != found:
+                refuse(name, "its subjects are not the files below " + folder)
+            failed = any(outcome["outcome"] == "failed" for outcome in said["outcomes"])
+            follows = "failed" if failed else "passed"
+            if said["verdict"] != follows or not said["outcomes"] or said["error"] or said["errorCode"]:
+                refuse(name, "says %s, which does not follow from its outcomes" % said["verdict"])
+            self.statements[said["stage"]] = statement
+        self.said.append("%d stages: their evidence is what they state, their verdicts follow" % len(self.statements))
+
+    def _plan(self) -> None:
+        plan = self.plan = document(self.archive.read("plan.json"), PLAN_SHAPE, "plan.json")
+        try:
+            datetime.date.fromisoformat(plan["judged_at"])
+        except ValueError:
+            refuse("plan.json", "judged_at is no day")
+        self.archive.read("release.toml")
+        lines = ["%s  %s\n" % (self.archive.members[n].sha256, n[len(POLICY) :]) for n in self.archive.below(POLICY)]
+        policy = hashlib.sha256("".join(lines).encode()).hexdigest()
+        release = self.archive.members["release.toml"].sha256
+        content = sha256_of_json([release, policy])
+        whole = sha256_of_json([content, plan["judged_at"]])
+        if [plan[field] for field in ("release", "policy", "content", "digest")] != [release, policy, content, whole]:
+            refuse("plan.json", "is of another release file or policy than the bundle holds")
+        for stage, statement in self.statements.items():
+            if (statement["predicate"]["plan"], statement["predicate"]["judgedAt"]) != (whole, plan["judged_at"]):
+                refuse(STATEMENT + stage + ".json", "judged under another plan or on another day than plan.json says")
+
+    def _checklist(self) -> None:
+        controls = parse_checklist(self.archive.read("policy/checklist.toml"))
+        needed = {control["stage"] for control in controls} | {"bundle", "certify", "lock"}
+        if needed != set(self.statements):
+            refuse("statements", "got %s, expected %s" % (sorted(self.statements), sorted(needed)))
+        said = {
+            (stage, outcome["control"]): outcome
+            for stage, statement in self.statements.items()
+            for outcome in statement["predicate"]["outcomes"]
+        }
+        total = sum(len(statement["predicate"]["outcomes"]) for statement in self.statements.values())
+        asked = [(control["stage"], control["id"]) for control in controls]
+        if len(said) != total or len(asked) != total or set(asked) != set(said):
+            refuse("checklist", "not every control is answered exactly once, by its own stage")
+        for control in controls:
+            outcome = dict(said[control["stage"], control["id"]])
+            del outcome["control"]
+            self.lines.append({**control, **outcome})
+        where = "evidence/bundle/checklist.json"
+        if document(self.archive.read(where), CHECKED_SHAPE, where)["lines"] != self.lines:
+            refuse(where, "does not say what the statements say")
+        if self.plan["posture"] == "production" and any(line["deployment"] and line["warning"] for line in self.lines):
+            refuse(where, "warns where a production release may only pass or fail")
+        self.said.append("%d lines of the checklist were answered again and agree" % len(self.lines))
+
+    def _claims(self) -> None:
+        said = {stage: statement["predicate"] for stage, statement in self.statements.items()}
+        members = self.archive.members
+        locks = {name: members[name].sha256 for name in self.archive.below(LOCK)}
+        judged = {r["name"]: r["digest"]["sha256"] for r in said["lock"]["inputs"] if r["name"].endswith(".txt")}
+        subjects = {s["name"]: s["digest"]["sha256"] for s in self.statements["certify"]["subject"]}
+        trusted = [self._member_key(name).keyid for name in self.archive.below(POLICY + "trust/") if name.endswith(".pub")]
+        tools = [tool for stage in said.values() for tool in stage["tools"]]
+        source = self.plan["source"]
+        facts = {
+            "network.denied": all(stage["network"] != "opened" for stage in said.values()),
+            "runtime.isolated": said["lock"]["verdict"] == "passed"
+            and all(tool["lock"] == locks.get(LOCK + tool["environment"] + ".txt") for tool in tools),
+            "evidence.archived": CERTIFICATE in subjects and BASELINE_REPORT in subjects,
+            "source.commit": source["commit"] is not None and source["clean"],
+            "release.key": self.key.keyid in trusted,
+        }
+        for outcome in said["bundle"]["outcomes"]:
+            holds = facts.get(outcome["control"], True)
+            if outcome["outcome"] != "failed" and not outcome["warning"] and not holds:
+                refuse(outcome["control"], "said to be %s, but the bundle shows otherwise" % outcome["outcome"])
+        if locks != judged:
+            refuse(LOCK, "not the locks that the stage lock judged")
+        if CERTIFICATE in subjects:
+            self._certificate(subjects)
+
+    def _certificate(self, subjects: Dict[str, str]) -> None:
+        where = "evidence/certify/" + CERTIFICATE
+        pack = parse_json(self.archive.read(where), where)
+        entries = pack.get("files") if isinstance(pack, dict) else None
+        for entry in list(entries.values()) if isinstance(entries, dict) else [None]:
+            if not isinstance(entry, dict) or not all(isinstance(entry.get(field), str) for field in ("path", "digest")):
+                refuse(where, "does not name its files")
+            if entry["digest"] != "sha256:%s" % subjects.get("certificate/" + entry["path"]):
+                refuse("evidence/certify/certificate/" + entry["path"], "not the file that the certificate names")
+        self.said.append("the certificate's files and the baseline report are the ones beside it")
+
+    def _release(self, release: Dict[str, Any], title: str) -> None:
+        plan, said = self.plan, release["predicate"]
+        where = "evidence/model/digests.json"
+        if where in self.archive.members:
+            self.candidate = document(self.archive.read(where), ARTIFACTS_SHAPE, where)["candidate"]
+        self.passed = all(s["predicate"]["verdict"] == "passed" for s in self.statements.values())
+        name = "%s-%s" % (plan["name"], plan["version"])
+        report = hashlib.sha256(self._beside("report.html", MAX_REPORT)).hexdigest()
+        subjects = [(name + ".evidence.tar", self.archive.sha256), ("report.html", report)]
+        subjects += [("candidate/" + entry["path"], entry["sha256"]) for entry in self.candidate]
+        got = [(subject["name"], subject["digest"]["sha256"]) for subject in release["subject"]]
+        for wanted, found in zip(subjects, got):
+            if wanted != found:
+                refuse(wanted[0], "got %s, but %s %s was signed" % (wanted[1], *found))
+        level = "FAILED" if not self.passed else "SEALRUN_" + plan["posture"].upper()
+        expected = {
+            **said,
+            "verifier": {**said["verifier"], "version": {"sealrun": self.statements["bundle"]["predicate"]["sealrun"]}},
+            "timeVerified": plan["judged_at"] + "T00:00:00Z",
+            "resourceUri": "urn:sealrun:release:" + name,
+            "policy": {"uri": "urn:sealrun:policy", "digest": {"sha256": plan["policy"]}},
+            "verificationResult": "PASSED" if self.passed else "FAILED",
+            "verifiedLevels": [level],
+        }
+        if got != subjects or said != expected:
+            refuse("envelope 1", "the release statement does not follow from what it was made of")
+        if title != name or plan["promotable"] != (self.passed and plan["posture"] == "production"):
+            refuse("plan.json", "title or promotable differs from what the release statement says")
+        self.said.append("bundle, report.html and %d files of the candidate are what was signed" % len(self.candidate))
+
+    def _delivery(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise Missing("--files: %s is no folder; name the one that holds the delivered model" % folder)
+        wanted = {entry["path"]: entry["sha256"] for entry in self.candidate}
+        found = delivered(folder)
+        for name in sorted(found | set(wanted)):
+            path = folder / name
+            if name not in wanted:
+                refuse(str(path), "delivered, but not certified; it was added")
+            if name not in found:
+                refuse(str(path), "certified, but not delivered")
+            if path.is_symlink() or not path.is_file():
+                refuse(str(path), "a link or no regular file, expected the file itself")
+            if sha256_of_file(path) != wanted[name]:
+                refuse(str(path), "not what was certified")
+        self.said.append("the %d files delivered are exactly those that were certified" % len(wanted))
+
+    def _beside(self, name: str, limit: int) -> bytes:
+        try:
+            return read_file(self.path.parent / name, limit)
+        except Missing as error:
+            refuse(name, "expected beside the bundle; %s" % error)
+
+    def _member_key(self, name: str) -> Key:
+        key = parse_key(self.archive.read(name))
+        if key is None:
+            refuse(name, "not the PEM of one sound Ed25519 public key")
+        return key
+
+
+def parse_envelope(line: bytes, where: str) -> Envelope:
+    """Return the envelope on one line, which has one form."""
+    value = parse_json(line, where)
+    check_shape(value, LINE_SHAPE, where)
+    if len(value["signatures"]) != 1:
+        refuse(where, "got %d signatures, expected 1" % len(value["signatures"]))
+    keyid = value["signatures"][0]["keyid"]
+    try:
+        payload, signature = (base64.b64decode(t, validate=True) for t in (value["payload"], value["signatures"][0]["sig"]))
+    except ValueError:
+        refuse(where, "no base64")
+    form = '{"payload":"%s","payloadType":"application/vnd.in-toto+json","signatures":[{"keyid":"%s","sig":"%s"}]}'
+    if line != (form % (base64.b64encode(payload).decode(), keyid, base64.b64encode(signature).decode())).encode():
+        refuse(where, "not in the one form of an envelope")
+    return Envelope(payload, keyid, signature)
+
+
+def parse_checklist(data: bytes) -> List[Dict[str, Any]]:
+    """Return the controls of policy/checklist.toml, which is written in a plain form."""
+    where = "policy/checklist.toml"
+    tables: List[Dict[str, Any]] = [{}]
+    try:
+        text = data.decode("utf-8")
+    except ValueError:
+        refuse(where, "not UTF-8")
+    for number, line in enumerate(text.split("\n"), 1):
+        if line == "[[control]]":
+            tables.append({})
+        elif line and not line.startswith("#"):
+            found = CHECKLIST_LINE.fullmatch(line)
+            if found is None or found.group(1) in tables[-1]:
+                refuse("%s, line %d" % (where, number), "not in the plain form")
+            tables[-1][found.group(1)] = found.group(3) == "true" if found.group(3) else found.group(2)
+    if tables[0] != {"format": "sealrun/checklist-v1"}:
+        refuse(where, "does not begin with its format")
+    shape = {**dict.fromkeys(("id", "part", "stage", "title", "solution"), str), "deployment?": bool}
+    for table in tables[1:]:
+        check_shape(table, shape, where)
+    fields = ("id", "part", "stage", "title")
+    return [{**{f: t[f] for f in fields}, "deployment": t.get("deployment", False)} for t in tables[1:]]
+
+
+def delivered(folder: Path) -> Set[str]:
+    """Return the names of everything below *folder* that is no folder; links are not followed."""
+    found: Set[str] = set()
+    waiting = [folder]
+    while waiting:
+        for path in waiting.pop().iterdir():
+            if path.is_dir() and not path.is_symlink():
+                waiting.append(path)
+            else:
+                found.add(path.relative_to(folder).as_posix())
+    return found
+
+
+def sha256_of_file(path: Path) -> str:
+    """Return the sha256 of a file, read in pieces."""
+    own = hashlib.sha256()
+    buffer = bytearray(PIECE)
+    view = memoryview(buffer)
+    with open_file(path) as stream:
+        while True:
+            count = stream.readinto(buffer)  # type: ignore[attr-defined]
+            if not count:
+                return own.hexdigest()
+            own.update(view[:count])
+
+
+# ------------------------------------------------------------------------------------------------------------ what is said
+
+NOT_PROVED = (
+    "that the models were run as the records say: whoever holds the key could have written other records",
+    "that the candidate is good, or free of hidden behaviour: it was compared with its baseline on one text by one measure",
+    "that there is no vulnerability or secret: the scans know what their rules and the advisory snapshot knew on that day",
+    "whose key it is: that is what the fingerprint was for, if you got it by another way than the bundle",
+    "when it was signed: the day of judgement is what the signer says it is",
+)
+
+
+def printable(text: str) -> str:
+    """Return *text* without what a terminal would act on."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def say(text: str = "") -> None:
+    """Say a line to a person."""
+    print(printable(text), file=sys.stderr)
+
+
+def tell(verifier: Verifier) -> None:
+    """Say what was shown, and what was not."""
+    plan = verifier.plan
+    for sentence in verifier.said:
+        say("  ok   " + sentence)
+    for line in verifier.lines:
+        if line["outcome"] == "failed":
+            say("  NO   %s: %s; expected %s" % (line["title"], line["seen"], line["expected"]))
+        elif line["outcome"] == "waived":
+            say("  but  %s: %s" % (line["title"], line["seen"]))
+        elif line["warning"]:
+            say("  warn %s: %s" % (line["title"], line["warning"]))
+    listed = any(line["id"] == "release.key" and line["outcome"] == "passed" and not line["warning"] for line in verifier.lines)
+    tier = "a release key, listed in the maker's own policy" if listed else "a research key, which no policy lists"
+    say()
+    say(
+        "%s-%s, judged on %s: %s"
+        % (plan["name"], plan["version"], plan["judged_at"], "PASSED" if verifier.passed else "FAILED")
+    )
+    say("signed by sha256:%s (%s)" % (verifier.key.keyid, tier))
+    if not plan["promotable"]:
+        say("NOT PROMOTABLE: %s" % ("a research release" if plan["posture"] == "research" else "a gate said no"))
+    say()
+    say("This does not prove")
+    for sentence in NOT_PROVED:
+        say("  - " + sentence)
+
+
+def result_of(verifier: Verifier) -> Dict[str, Any]:
+    """Return what --json writes, of the same schema as every verdict of Sealrun."""
+    said = {outcome["control"]: outcome for s in verifier.statements.values() for outcome in s["predicate"]["outcomes"]}
+    return {
+        "schema": "urn:sealrun:result:v1",
+        "command": "verify",
+        "verdict": "passed" if verifier.passed else "failed",
+        "exit_code": 0 if verifier.passed else 1,
+        "controls": [said[line["id"]] for line in verifier.lines],
+        "findings": [finding for s in verifier.statements.values() for finding in s["predicate"]["findings"]],
+        "error": "",
+        "bundle": str(verifier.path),
+        "digest": "sha256:" + verifier.archive.sha256,
+    }
+
+
+def failure(path: str, error: Refused) -> Dict[str, Any]:
+    """Return what --json writes when there is no verdict."""
+    return {
+        "schema": "urn:sealrun:result:v1", "command": "verify", "verdict": "error", "exit_code": error.exit_code,
+        "controls": [], "findings": [], "error": str(error), "bundle": path, "digest": "",
+    }  # fmt: skip
+
+
+def emit(result: Dict[str, Any], target: Optional[str]) -> None:
+    """Write *result* to standard output for `-`, to the file *target* otherwise, nowhere for None."""
+    data = json.dumps(result, indent=2, sort_keys=True, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+    if target == "-":
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+    elif target:
+        Path(target).write_bytes(data)
+
+
+def verified(path: Path, trust: Optional[str], fingerprint: Optional[str], delivery: Optional[str]) -> Verifier:
+    """Return the verifier of the bundle at *path*, all of which held. Raises Refused."""
+    if not path.name.endswith(".evidence.tar"):
+        raise WrongUse("bundle: got %s, expected the file NAME.evidence.tar" % path)
+    try:
+        with open_file(path) as stream:
+            length = os.fstat(stream.fileno()).st_size
+            if length > MAX_BUNDLE:
+                refuse(path.name, "got %d bytes, expected at most %d" % (length, MAX_BUNDLE))
+            verifier = Verifier(path, Archive(stream, length))
+            verifier.check(trust, fingerprint, delivery)
+            return verifier
+    except OSError as error:
+        raise Missing("%s: cannot be read (%s)" % (error.filename or path, error.strerror)) from None
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Verify one bundle and return the exit code."""
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").splitlines()[0], epilog="Exit codes: see the head of this file."
+    )
+    parser.add_argument("bundle", help="NAME.evidence.tar; its NAME.intoto.jsonl and report.html lie beside it")
+    parser.add_argument("--trust", metavar="FILE_OR_DIR", help="public key (release.pub), or a folder of *.pub")
+    parser.add_argument("--fingerprint", metavar="sha256:HEX", help="fingerprint of the one key to accept")
+    parser.add_argument("--files", metavar="DIR", help="folder with the delivered model, to be bound byte for byte")
+    parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write the result as JSON")
+    options = parser.parse_args(argv)
+    try:
+        verifier = verified(Path(options.bundle), options.trust, options.fingerprint, options.files)
+    except Refused as error:
+        say("verify_bundle: %s" % error)
+        emit(failure(options.bundle, error), options.json)
+        return error.exit_code
+    tell(verifier)
+    emit(result_of(verifier), options.json)
+    return 0 if verifier.passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,243 @@
+"""Small bundles for tests, made by the real writer and signer, with a place to lie at every step.
+
+`Draft().write(folder)` makes a good one. What a dishonest maker could do goes into the draft or its `edit_*` functions, which see
+the bytes before they are listed and signed; what happens to a bundle on its way is done to the files afterwards.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from sealrun import digest, files
+from sealrun.errors import VerificationFailed
+from sealrun.evidence import bundle, checklist, keys, manifest, sign
+from sealrun.evidence.statement import Resource, Sha256Set, StagePredicate, StageStatement, Tool, resources
+from sealrun.outcome import Finding, Outcome, OutcomeKind, check, verdict
+
+TITLE = "tiny-1.0.0"
+DAY = "2026-01-15"
+_CONTROLS = (
+    ("lock.hashed", "lock", False), ("sbom.generated", "sbom", False), ("audit.clean", "audit", False),
+    ("audit.fresh", "audit", True), ("secrets.clean", "secrets", False), ("model.digests", "model", False),
+    ("certify.regression", "certify", False), ("verify.invarlock", "verify", False), ("network.denied", "bundle", False),
+    ("runtime.isolated", "bundle", False), ("evidence.archived", "bundle", False), ("source.commit", "bundle", True),
+    ("release.key", "bundle", True),
+)  # fmt: skip
+_LOCK = b"tool==1.0 --hash=sha256:" + b"0" * 64 + b"\n"
+_PACK = b'{"decision":"pass"}\n'
+
+type Edit = Callable[[bytes], bytes]
+
+
+def same(data: bytes) -> bytes:
+    """Change nothing."""
+    return data
+
+
+def private_key(seed: int = 1) -> Ed25519PrivateKey:
+    """Return the test key number *seed*; nothing real is signed with it."""
+    return Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32)
+
+
+def public_key(seed: int = 1) -> keys.PublicKey:
+    """Return its public half."""
+    return keys.PublicKey(raw=private_key(seed).public_key().public_bytes_raw())
+
+
+def key_file(folder: Path, seed: int = 1) -> Path:
+    """Write the test key number *seed* to *folder* and return its file."""
+    path = folder / f"key-{seed}.pem"
+    path.write_bytes(
+        private_key(seed).private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    path.chmod(0o600)
+    return path
+
+
+def checklist_toml(controls: tuple[tuple[str, str, bool], ...] = _CONTROLS) -> bytes:
+    """Return a checklist in the plain form."""
+    lines = ['# One control per line.\nformat = "sealrun/checklist-v1"\n']
+    for control, stage, deployment in controls:
+        lines.append(
+            f'\n[[control]]\nid = "{control}"\npart = "runtime"\nstage = "{stage}"\ntitle = "About {control}"\n'
+            f'solution = "Mend it."\n{"deployment = true" if deployment else ""}\n'
+        )
+    return "".join(lines).encode()
+
+
+def outcome(control: str, kind: OutcomeKind = OutcomeKind.PASSED, warning: str = "") -> Outcome:
+    """Return an outcome of *control*."""
+    ok = kind is not OutcomeKind.FAILED
+    made = check(control, ok, seen="what was seen: äß→", expected="what was expected", remedy="mend it", warning=warning)
+    return made if kind in (OutcomeKind.PASSED, OutcomeKind.FAILED) else Outcome(
+        control=control, outcome=kind, seen=made.seen, expected=made.expected, warning=warning
+    )
+
+
+@dataclass
+class Draft:
+    """What goes into a bundle. `kinds` and `warnings` say how a control ended; everything else has a good default."""
+
+    posture: str = "research"
+    seed: int = 1
+    judged_at: str = DAY
+    promotable: bool | None = None
+    passed: bool | None = None
+    commit: str | None = "c0ffee" + "0" * 34
+    clean: bool = True
+    network: str = "denied"
+    lock: digest.Sha256 = digest.of_bytes(_LOCK)
+    kinds: dict[str, OutcomeKind] = field(default_factory=dict)
+    warnings: dict[str, str] = field(default_factory=lambda: {"release.key": "NOT FOR PRODUCTION"})
+    findings: tuple[Finding, ...] = ()
+    policy: dict[str, bytes] = field(default_factory=lambda: {"checklist.toml": checklist_toml(), "gates.toml": b"# gates\n"})
+    locks: dict[str, bytes] = field(default_factory=lambda: {"tool.txt": _LOCK})
+    candidate: dict[str, bytes] = field(default_factory=lambda: {"model.onnx": b"weights", "tokenizer/vocab.json": b"{}"})
+    extra: dict[str, bytes] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
+    edits: dict[str, Edit] = field(default_factory=dict)
+    edit_tar: Edit = same
+    edit_manifest: Edit = same
+    edit_release: Edit = same
+    edit_envelopes: Edit = same
+    attested: Callable[[list[str]], list[str]] = staticmethod(list)
+
+    def write(self, folder: Path) -> Path:
+        """Make the bundle in *folder* and return its path."""
+        folder.mkdir(parents=True, exist_ok=True)
+        members = self._members()
+        described = self.edit_manifest(manifest.describe(TITLE, members))
+        tar = self.edit_tar(_archive({bundle.MANIFEST: described, **members}))
+        report = b"<!doctype html><title>report</title>\n"
+        attested = self.attested(sorted(name for name in members if name.startswith(("statements/", "attestations/"))))
+        release = sign.release_statement(
+            title=TITLE, archive=digest.of_bytes(tar), report=digest.of_bytes(report), candidate=_described(self.candidate),
+            policy=digest.of_manifest(_described(self.policy)), judged_at=self.judged_at, posture=self.posture,  # type: ignore[arg-type]
+            passed=self._passed(), sealrun="0.1.0",
+            attestations=[(name, digest.of_bytes(members.get(name, b""))) for name in attested],
+        )  # fmt: skip
+        payloads = [self.edit_release(files.readable_json(release)), *(members.get(name, b"{}") for name in attested)]
+        envelopes = sign.sign(payloads, sign.signer(key_file(folder, self.seed)))
+        (folder / f"key-{self.seed}.pem").unlink()
+        path = folder / f"{TITLE}{bundle.SUFFIX}"
+        path.write_bytes(tar)
+        (folder / f"{TITLE}{sign.SUFFIX}").write_bytes(self.edit_envelopes(envelopes))
+        (folder / sign.REPORT).write_bytes(report)
+        return path
+
+    def _members(self) -> dict[str, bytes]:
+        evidence = self._evidence()
+        statements = {stage: self._statement(stage, evidence[stage]) for stage in evidence}
+        members = {
+            manifest.RELEASE: b'name = "tiny"\n',
+            **{f"policy/{name}": data for name, data in self.policy.items()},
+            **{f"requirements/{name}": data for name, data in self.locks.items()},
+            **{f"evidence/{stage}/{name}": data for stage, found in evidence.items() for name, data in found.items()},
+            **{f"statements/{stage}.json": files.readable_json(statement) for stage, statement in statements.items()},
+            manifest.PLAN: files.readable_json(self._plan()),
+            **self.extra,
+        }
+        edits = {name: edit for name, edit in self.edits.items() if not name.startswith("evidence/")}
+        return {name: edits.get(name, same)(data) for name, data in members.items() if name not in self.dropped}
+
+    def _evidence(self) -> dict[str, dict[str, bytes]]:
+        pack = {"files": {"report": {"path": "report.json", "digest": f"sha256:{digest.of_bytes(_PACK)}"}}}
+        models = {"baseline": _described({"model.onnx": b"old"}), "candidate": _described(self.candidate), "data": ()}
+        certificate = {"certificate/manifest.json": digest.canonical_json(pack), "certificate/report.json": _PACK}
+        evidence = {
+            "lock": {"locks.json": b"{}\n"}, "sbom": {"tool.cdx.json": b"{}\n"}, "audit": {"pip-audit.json": b"{}\n"},
+            "secrets": {"findings.json": b"[]\n"}, "model": {"digests.json": files.readable_json(models)},
+            "certify": {"baseline-report.json": b"{}\n", **certificate}, "verify": {"receipt.json": b"{}\n"},
+            "bundle": {"release.pub": public_key(self.seed).pem, "checklist.json": self._checklist()},
+        }  # fmt: skip
+        gone = {tuple(name.split("/", 2)[1:]) for name in self.dropped if name.startswith("evidence/")}
+        edited = {
+            stage: {name: self.edits.get(f"evidence/{stage}/{name}", same)(data) for name, data in found.items()}
+            for stage, found in evidence.items()
+        }
+        return {
+            stage: {name: data for name, data in found.items() if (stage, name) not in gone} for stage, found in edited.items()
+        }
+
+    def _outcomes(self) -> dict[str, tuple[Outcome, ...]]:
+        said: dict[str, tuple[Outcome, ...]] = {}
+        for control, stage, _ in _CONTROLS:
+            made = outcome(control, self.kinds.get(control, OutcomeKind.PASSED), self.warnings.get(control, ""))
+            said[stage] = (*said.get(stage, ()), made)
+        return said
+
+    def _checklist(self) -> bytes:
+        controls = checklist.parse(checklist_toml())
+        return files.readable_json(checklist.answer(controls, self._outcomes(), VerificationFailed))
+
+    def _passed(self) -> bool:
+        return OutcomeKind.FAILED not in self.kinds.values() if self.passed is None else self.passed
+
+    def _digest(self) -> tuple[str, str]:
+        content = digest.of_json([digest.of_bytes(b'name = "tiny"\n'), digest.of_manifest(_described(self.policy))])
+        return content, digest.of_json([content, self.judged_at])
+
+    def _plan(self) -> manifest.PlanDocument:
+        content, whole = self._digest()
+        promotable = self._passed() and self.posture == "production"
+        return manifest.PlanDocument(
+            format="sealrun/plan-v1", name="tiny", version="1.0.0", posture=self.posture, judged_at=self.judged_at,  # type: ignore[arg-type]
+            promotable=promotable if self.promotable is None else self.promotable,
+            release=digest.of_bytes(b'name = "tiny"\n'), policy=digest.of_manifest(_described(self.policy)),
+            content=content, digest=whole,
+            retention=manifest.Retention(name="research", days=90, reason="Trial runs.", until="2026-04-15"),
+            source=manifest.Source(commit=self.commit, clean=self.clean),
+        )  # fmt: skip
+
+    def _statement(self, stage: str, evidence: Mapping[str, bytes]) -> StageStatement:
+        said = self._outcomes()[stage]
+        locks = tuple(
+            Resource(name=f"requirements/{name}", digest=Sha256Set(sha256=digest.of_bytes(data)))
+            for name, data in sorted(self.locks.items())
+        )
+        tool = Tool(name="tool", version="1.0", environment="tool", lock=self.lock)
+        return StageStatement(
+            subject=resources(_described(evidence)),
+            predicate=StagePredicate(
+                stage=stage, sealrun="0.1.0", python="3.12.1", plan=self._digest()[1], judged_at=self.judged_at,
+                reuse_key=digest.of_bytes(stage.encode()), inputs=locks if stage == "lock" else (),
+                tools=(tool,) if stage == "audit" else (), network=self.network if stage == "audit" else "unused",  # type: ignore[arg-type]
+                verdict=verdict(said), outcomes=said, findings=self.findings if stage == "secrets" else (),
+                gathered=tuple(sorted(evidence)),
+            ),
+        )  # fmt: skip
+
+
+def edited(change: Callable[[Any], Any]) -> Edit:
+    """Return an edit of a JSON document of ours: *change* gets the value and returns the new one, or None to keep it."""
+
+    def edit(data: bytes) -> bytes:
+        value = json.loads(data)
+        changed = change(value)
+        return files.readable_json(value if changed is None else changed)
+
+    return edit
+
+
+def _described(contents: Mapping[str, bytes]) -> digest.Manifest:
+    return tuple(
+        sorted(digest.FileDigest(path=name, sha256=digest.of_bytes(data), size=len(data)) for name, data in contents.items())
+    )
+
+
+def _archive(members: Mapping[str, bytes]) -> bytes:
+    """Write the archive; names that the writer refuses go in unchecked."""
+    names = bundle._ordered(members)
+    parts = []
+    for name in names:
+        data = members[name]
+        parts += [bundle._header(name, len(data)), data, bytes(-len(data) % 512)]
+    content = b"".join(parts) + bytes(1024)
+    return content + bytes(-len(content) % 10240)

@@ -1,0 +1,439 @@
+"""The model stage: one changed byte, one file too many, one pickle, one wish for code is each named, and no failure passes."""
+
+import json
+import pickle
+import subprocess
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sealrun import digest, files, venvs
+from sealrun.errors import InputMissing, ToolFailed, UsageError
+from sealrun.outcome import OutcomeKind, Verdict
+from sealrun.policy.model import Source
+from sealrun.reports import artifacts
+from sealrun.stage import INSIDE, Context
+from sealrun.stages import model
+from tests.small import context_of, execute, failed, outcome, repository, use_environments
+
+type Change = Callable[[Path], object]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return repository(tmp_path / "repository")
+
+
+@pytest.fixture
+def real(root: Path) -> Path:
+    """The repository, with the real scanners."""
+    use_environments(root, "model")
+    return root
+
+
+def repin(root: Path, role: str) -> Path:
+    """Pin every file of *role* as it lies there now."""
+    head, _, rest = (root / "release.toml").read_text().partition(f"[{role}.files]\n")
+    names = [name for name in files.walk_files(root / role) if name != "README.md"]
+    pins = "".join(f'{json.dumps(name)} = "{digest.of_file(root / role / name)}"\n' for name in names)
+    (root / "release.toml").write_text(f"{head}[{role}.files]\n{pins}{rest[rest.index('\n[') :]}")
+    return root
+
+
+def flip(path: Path, offset: int = -1) -> None:
+    """Change one bit of a file."""
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 1
+    path.write_bytes(data)
+
+
+# -- with the real scanners: what is pinned
+
+
+@pytest.mark.e2e
+def test_the_shipped_models_pass_and_their_digests_are_handed_over(real: Path) -> None:
+    """Every pinned file by its digest, its format and what it describes; the probe saw offline switches and no network."""
+    context = context_of(real)
+    said = execute(model.STAGE, context)
+    found = artifacts.load(context.evidence("model"))
+    release = context.plan.release
+    assert (said.verdict, said.network) == (Verdict.PASSED, "denied")
+    assert {e.path: e.sha256 for e in found.baseline} == release.baseline.files
+    assert {e.path: e.sha256 for e in found.candidate} == release.candidate.files
+    assert [(e.path, e.sha256) for e in found.data] == [(release.data.path, release.data.sha256)]
+    report = json.loads((context.evidence("model") / "formats.json").read_bytes())
+    formats = {entry["path"]: entry["format"] for entry in report["files"]}
+    assert formats["candidate/model.onnx"] == "onnx"
+    assert formats["candidate/model.safetensors"] == "safetensors"
+    assert formats["data/eval.jsonl"] == "jsonl"
+    assert report["probe"] == {
+        "environment": {"HF_DATASETS_OFFLINE": "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"},
+        "network": "denied",
+    }
+    assert str(real) not in (context.evidence("model") / "formats.json").read_text()
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda root: flip(root / "candidate" / "model.safetensors"), "candidate/model.safetensors: has the sha256"),
+        (lambda root: flip(root / "baseline" / "config.json"), "baseline/config.json: has the sha256"),
+        (lambda root: flip(root / "data" / "eval.jsonl"), "data/eval.jsonl: has the sha256"),
+        (lambda root: (root / "candidate" / "tokenizer.json").unlink(), "candidate/tokenizer.json: is pinned, but"),
+        (lambda root: (root / "candidate" / "extra.json").write_text("{}"), "candidate/extra.json: no pin"),
+        (lambda root: (root / "candidate" / ".hidden").write_text("x"), "candidate/.hidden: no pin"),
+        (lambda root: hide(root / "candidate" / ".git" / "x"), "candidate/.git/x: no pin"),
+        (lambda root: (root / "candidate" / "out").symlink_to("/etc/hostname"), "candidate/out: no pin"),
+        (lambda root: move_out(root / "baseline" / "config.json"), "baseline/config.json: no regular file inside"),
+    ],
+    ids=["weights", "config", "data", "missing", "extra", "hidden", "below .git", "link", "moved out behind a link"],
+)
+def test_every_difference_from_the_pins_is_named(real: Path, change: Change, named: str) -> None:
+    """model.digests fails on any byte, any file and any link that the pins do not know."""
+    change(real)
+    said = execute(model.STAGE, context_of(real))
+    assert "model.digests" in failed(said)
+    assert named in outcome(said, "model.digests").seen
+
+
+def hide(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text("x")
+
+
+def move_out(path: Path) -> None:
+    outside = path.parents[2] / path.name
+    path.rename(outside)
+    path.symlink_to(outside)
+
+
+@pytest.mark.e2e
+def test_documentation_needs_no_pin(real: Path) -> None:
+    """A README and a LICENSE at the top change nothing."""
+    (real / "candidate" / "LICENSE").write_text("words\n")
+    assert execute(model.STAGE, context_of(real)).verdict is Verdict.PASSED
+
+
+# -- with the real scanners: what the files are
+
+
+class Payload:
+    """Pickled, it would run a program; it is never unpickled here."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return print, ("ran",)
+
+
+def pickled(path: Path) -> None:
+    path.write_bytes(pickle.dumps(Payload()))
+
+
+def protocol_0(path: Path) -> None:
+    path.write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+
+
+def zipped(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("data.pkl", pickle.dumps(Payload()))
+
+
+def with_zip_behind(path: Path) -> None:
+    zipped(path.with_name("behind.zip"))
+    path.write_bytes(path.read_bytes() + path.with_name("behind.zip").read_bytes())
+    path.with_name("behind.zip").unlink()
+
+
+def header(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Rewrite a safetensors header."""
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    value = json.loads(data[8 : 8 + length])
+    change(value)
+    text = json.dumps(value).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+
+
+def first(value: dict[str, Any]) -> dict[str, Any]:
+    tensor = value[next(name for name in value if name != "__metadata__")]
+    assert isinstance(tensor, dict)
+    return tensor
+
+
+def shift(tensor: dict[str, Any]) -> None:
+    tensor["data_offsets"] = [tensor["data_offsets"][0] + 4, tensor["data_offsets"][1] + 4]
+
+
+def append(path: Path, data: bytes) -> None:
+    path.write_bytes(path.read_bytes() + data)
+
+
+def repeated_key(path: Path) -> None:
+    path.write_text('{"a": 1, "a": 2}')
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("name", "change", "named"),
+    [
+        ("model.safetensors", pickled, "is pickle"),
+        ("model.safetensors", protocol_0, "is pickle"),
+        ("model.safetensors", zipped, "is zip"),
+        ("model.safetensors", with_zip_behind, "tensors take"),
+        ("model.safetensors", lambda p: append(p, b"\0"), "tensors take"),
+        ("model.safetensors", lambda p: header(p, lambda h: first(h).update(dtype="X9")), "unknown dtype"),
+        ("model.safetensors", lambda p: header(p, lambda h: first(h).update(shape=[1])), "shape and data size disagree"),
+        ("model.safetensors", lambda p: header(p, lambda h: shift(first(h))), "tensors"),
+        ("model.safetensors", lambda p: p.write_bytes(b"\xff" * 64), "is unknown"),
+        ("model.onnx", pickled, "is pickle"),
+        ("model.onnx", with_zip_behind, "zip archive"),
+        ("model.onnx", lambda p: p.write_bytes(p.read_bytes()[:-1000]), "is unknown"),
+        ("model.onnx", lambda p: p.write_bytes(b""), "is text"),
+        ("config.json", protocol_0, "is pickle"),
+        ("config.json", repeated_key, "a key stands twice"),
+        ("config.json", lambda p: p.write_text('{"a": NaN}'), "NaN is not JSON"),
+        ("config.json", lambda p: p.write_text("[" * 100 + "]" * 100), "nested deeper"),
+        ("config.json", lambda p: p.write_text("#!/bin/sh\n"), "is script"),
+        ("config.json", lambda p: p.write_bytes(b"\x7fELF" + bytes(60)), "is executable"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_not_what_policy_admits_is_named(real: Path, name: str, change: Change, named: str) -> None:
+    """model.formats fails by content, whatever the name says, also for a file that is pinned as it is."""
+    change(real / "candidate" / name)
+    said = execute(model.STAGE, context_of(repin(real, "candidate")))
+    assert "model.formats" in failed(said)
+    assert "model.digests" not in failed(said)
+    assert f"candidate/{name}: " in outcome(said, "model.formats").seen
+    assert named in " ".join(finding.message for finding in said.findings)
+
+
+ONNX = """
+import onnx, sys
+from onnx import helper, TensorProto
+path, what = sys.argv[1:]
+model = onnx.load(path)
+if what == "domain":
+    model.graph.node[0].domain = "example.custom"
+    model.opset_import.append(helper.make_opsetid("example.custom", 1))
+elif what == "external":
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../../etc/passwd")
+elif what == "broken":
+    model.graph.node[0].op_type = "NoSuchOperator"
+data = model.SerializeToString() + (bytes([0xfa, 0x7f, 0x03]) + b"abc" if what == "field" else b"")
+open(path, "wb").write(data)
+"""
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("what", "named"),
+    [
+        ("domain", "operators of the domain 'example.custom'"),
+        ("external", "lies outside the file"),
+        ("broken", "the ONNX checker refuses it"),
+        ("field", "holds data that ONNX does not define"),
+    ],
+)
+def test_an_onnx_model_that_reaches_out_is_named(real: Path, what: str, named: str) -> None:
+    """Custom operators, external data, unknown operators and appended data are refused."""
+    python = venvs.existing(real, "model").python
+    subprocess.run([python, "-I", "-c", ONNX, str(real / "candidate" / "model.onnx"), what], check=True)
+    said = execute(model.STAGE, context_of(repin(real, "candidate")))
+    assert "model.formats" in failed(said)
+    assert named in " ".join(finding.message for finding in said.findings)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("name", "text", "named"),
+    [
+        ("config.json", '{"auto_map": {"AutoModel": "modeling.Model"}}', "auto_map"),
+        ("tokenizer_config.json", '{"deep": [{"auto_map": {"AutoTokenizer": "t.T"}}]}', "auto_map"),
+        ("config.json", '{"trust_remote_code": true}', "trust_remote_code"),
+        ("modeling.py", "pass\n", "is code by its name"),
+        ("native.so", "x", "is code by its name"),
+        ("run.SH", "x", "is code by its name"),
+    ],
+)
+def test_code_and_wishes_for_code_are_named(real: Path, name: str, text: str, named: str) -> None:
+    """model.code fails on any of them, pinned or not."""
+    (real / "candidate" / name).write_text(text)
+    said = execute(model.STAGE, context_of(repin(real, "candidate")))
+    assert "model.code" in failed(said)
+    assert f"candidate/{name}: " in outcome(said, "model.code").seen
+    assert named in outcome(said, "model.code").seen
+
+
+@pytest.mark.e2e
+def test_folders_named_on_the_command_line_are_judged_without_a_release(real: Path) -> None:
+    """`nox -s model -- PATH...`: formats and code count, pins and sources do not apply."""
+    pickled(real / "baseline" / "model.bin")
+    said = execute(model.STAGE, context_of(real, real / "baseline", real / "data" / "eval.jsonl"))
+    assert failed(said) == {"model.formats"}
+    assert outcome(said, "model.digests").outcome is OutcomeKind.NOT_APPLICABLE
+    assert {finding.path for finding in said.findings} == {"baseline/model.bin"}
+
+
+# -- where models come from
+
+
+def with_source(root: Path, source: Source, trusted: tuple[str, ...] = ()) -> Context:
+    """Return a context with empty evidence whose candidate has *source*."""
+    release = root / "release.toml"
+    lines = [f'{key} = "{value}"' for key in ("repository", "revision") if (value := getattr(source, key))]
+    text = release.read_text().replace("[candidate.files]", "[candidate.source]\n" + "\n".join(lines) + "\n[candidate.files]")
+    release.write_text(text)
+    gates = root / "policy" / "gates.toml"
+    gates.write_text(gates.read_text().replace("trusted_repositories = []", f"trusted_repositories = {list(trusted)}"))
+    return context_of(root)
+
+
+@pytest.mark.parametrize(
+    ("source", "trusted", "named"),
+    [
+        (Source(), (), ""),
+        (Source(repository="owner/name", revision="a" * 40), ("owner/name",), ""),
+        (Source(repository="owner/name", revision="a" * 40), (), "which policy does not trust"),
+        (Source(repository="owner/name", revision="a" * 40), ("owner/other",), "which policy does not trust"),
+        (Source(repository="owner/name"), ("owner/name",), "at no revision"),
+        (Source(revision="a" * 40), (), "of no repository"),
+    ],
+)
+def test_a_source_is_local_or_trusted_at_a_full_revision(
+    root: Path, source: Source, trusted: tuple[str, ...], named: str
+) -> None:
+    """model.source: anything in between is refused."""
+    problems = list(model._untrusted(with_source(root, source, trusted)))
+    assert [problem.path for problem in problems] == (["candidate"] if named else [])
+    assert all(named in problem.message for problem in problems)
+
+
+@pytest.mark.parametrize("revision", ["main", "v1.0", "abc123", "A" * 40, "a" * 39, "refs/heads/main"])
+def test_a_branch_or_short_revision_is_no_revision(root: Path, revision: str) -> None:
+    """What can move is refused before anything runs: exit 2, naming the field."""
+    with pytest.raises(UsageError, match="revision"):
+        with_source(root, Source(repository="owner/name", revision=revision))
+
+
+# -- what can go wrong around the scanners
+
+
+def test_a_model_folder_that_is_missing_is_named(root: Path) -> None:
+    """Exit 3, and what to do."""
+    (root / "candidate").rename(root / "elsewhere")
+    with pytest.raises(InputMissing, match="candidate: there is no"):
+        model.STAGE.inputs(context_of(root))
+
+
+def test_every_file_is_an_input(root: Path) -> None:
+    """The reuse key depends on each file of the folders, pinned or not."""
+    seen = [model.STAGE.inputs(context_of(root))]
+    (root / "candidate" / ".new").write_text("x")
+    seen.append(model.STAGE.inputs(context_of(root)))
+    flip(root / "data" / "eval.jsonl")
+    seen.append(model.STAGE.inputs(context_of(root)))
+    assert len({json.dumps(dict(inputs)) for inputs in seen}) == 3
+    assert len(seen[0]) == 13
+
+
+def fake_scanner(root: Path, script: str | None) -> None:
+    """Put a made-up program in the place of the environment's interpreter."""
+    venv = venvs.locate(root, "model")
+    (venv.path / "bin").mkdir(parents=True)
+    (venv.path / "sealrun-venv.json").write_text("{}")
+    if script is not None:
+        venv.python.write_text(f"#!/bin/sh\n{script}\n")
+        venv.python.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        (None, "is missing"),
+        ("exit 3", "exit code 3"),
+        ("kill -9 $$", "SIGKILL"),
+        ("exit 0", "wrote no report"),
+        (': > "$5"', "not acceptable JSON"),
+        ('echo "{}" > "$5"', "formats.json"),
+        ('echo garbage > "$5"', "not acceptable JSON"),
+        ("sleep 60", "still running after 1 s"),
+    ],
+    ids=["missing", "crash", "killed", "silent", "empty", "another report", "garbage", "hanging"],
+)
+def test_a_scanner_that_fails_is_an_error(root: Path, script: str | None, said: str) -> None:
+    """Verdict error and exit 4, never a pass."""
+    gates = root / "policy" / "gates.toml"
+    gates.write_text(gates.read_text().replace("default = 600", "default = 1"))
+    fake_scanner(root, script)
+    statement = execute(model.STAGE, context_of(root))
+    assert (statement.verdict, statement.error_code) == (Verdict.ERROR, 4)
+    assert said in statement.error
+
+
+# -- the judge
+
+
+def reported(root: Path, change: Callable[[dict[str, Any]], object]) -> Context:
+    """Return a context with evidence as the scanner leaves it for the example, changed."""
+    context = context_of(root)
+    listing = model._look(context)
+    folder = files.empty_folder(context.evidence("model"))
+    files.write_json(folder / "listing.json", listing)
+    verdicts = [
+        {"path": e.path, "sha256": e.sha256, "format": "json", "problems": [], "code": [], "details": {}} for e in listing.files
+    ]
+    switches = dict.fromkeys(("HF_DATASETS_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"), "1")
+    report = {"format": "sealrun/formats-v1", "files": verdicts, "probe": {"environment": switches, "network": "denied"}}
+    change(report)
+    files.write_json(folder / "formats.json", report)
+    return context
+
+
+def judged(context: Context) -> dict[str, str]:
+    return {
+        outcome.control: outcome.seen for outcome in model.STAGE.judge(context).outcomes if outcome.outcome.value == "failed"
+    }
+
+
+def test_a_full_report_passes(root: Path) -> None:
+    """The unchanged report that the next tests change is one that passes."""
+    assert judged(reported(root, lambda report: None)) == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "control", "named"),
+    [
+        (lambda r: r["files"][0].update(sha256="0" * 64), "model.formats", "changed while it was judged"),
+        (lambda r: r["files"][0].update(format="pickle"), "model.formats", "policy does not admit"),
+        (lambda r: r["files"][0].update(problems=["odd"]), "model.formats", "odd"),
+        (lambda r: r["files"][0].update(code=["asks"]), "model.code", "asks"),
+        (lambda r: r["probe"].update(network="opened"), "data.offline", "could reach the network"),
+        (lambda r: r["probe"]["environment"].pop("HF_DATASETS_OFFLINE"), "data.offline", "HF_DATASETS_OFFLINE"),
+        (lambda r: r["probe"]["environment"].update(HF_HUB_OFFLINE="0"), "data.offline", "HF_HUB_OFFLINE"),
+    ],
+)
+def test_each_line_fails_alone(root: Path, change: Callable[[dict[str, Any]], object], control: str, named: str) -> None:
+    """One thing wrong in the report is one control failed, with its name."""
+    said = judged(reported(root, change))
+    assert set(said) == {control}
+    assert named in said[control]
+
+
+@pytest.mark.parametrize("change", [lambda r: r["files"].pop(), lambda r: r["files"].append(r["files"][0])])
+def test_every_file_has_exactly_one_verdict(root: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """A verdict missing or doubled is a failed tool, not a smaller release."""
+    with pytest.raises(ToolFailed, match="no verdict or two"):
+        model.STAGE.judge(reported(root, change))
+
+
+def test_nothing_of_a_model_is_run_or_imported() -> None:
+    """The code that opens models knows no unpickler, no runtime and no importer."""
+    source = (INSIDE / "scan_model.py").read_text()
+    for name in ("pickle.load", "torch", "onnxruntime", "importlib", "exec(", "eval(", "subprocess", "load_external_data=True"):
+        assert name not in source

@@ -1,0 +1,454 @@
+"""The secrets stage: what is planted is found and never repeated, and no way to fail ends in a pass."""
+
+import base64
+import json
+import random
+import shutil
+import string
+import sys
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from sealrun import files, pipeline, venvs
+from sealrun.errors import InputMissing, ToolFailed, UsageError
+from sealrun.evidence.statement import StagePredicate
+from sealrun.outcome import OutcomeKind, Verdict
+from sealrun.reports.trufflehog3 import SecretScan
+from sealrun.stage import Context
+from sealrun.stages import secrets
+from tests.conftest import ROOT, git
+from tests.small import context_of, execute, failed, outcome, repository, use_environments
+
+RECORDED = ROOT / "tests" / "recorded" / "trufflehog3" / "scan.json"
+
+
+def planted(seed: int) -> str:
+    """A made-up cloud key; generated, so that no source file holds one."""
+    return "AKIA" + "".join(random.Random(seed).choices(string.ascii_uppercase + string.digits, k=16))
+
+
+def track(root: Path, name: str, data: str | bytes) -> Path:
+    """Write a file and let git track it."""
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    git(root, "add", "--force", name)
+    return path
+
+
+def assert_nowhere(secret: str, folder: Path) -> None:
+    """No file below *folder* holds *secret*, in clear or thinly disguised."""
+    raw = secret.encode()
+    disguises = (raw, secret.encode("utf-16-le"), raw.hex().encode(), base64.b64encode(raw)[:20], base64.b85encode(raw))
+    for name in files.walk_files(folder):
+        data = (folder / name).read_bytes()
+        assert not any(disguise in data for disguise in disguises), name
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return repository(tmp_path / "repository")
+
+
+@pytest.fixture
+def real(root: Path) -> Path:
+    """The repository, with the real scanner."""
+    use_environments(root, "secrets")
+    return root
+
+
+# -- with the real scanner
+
+
+@pytest.mark.e2e
+def test_a_clean_repository_passes_and_says_what_it_read(real: Path) -> None:
+    """Nothing found is a pass only beside a coverage report whose sums agree, and a denied network."""
+    track(real, "code.py", "print('hello')\n")
+    context = context_of(real)
+    said = execute(secrets.STAGE, context)
+    coverage = json.loads((context.evidence("secrets") / "coverage.json").read_bytes())
+    assert (said.verdict, said.network) == (Verdict.PASSED, "denied")
+    assert coverage["listed"] == coverage["scanned"] == 2
+    assert coverage["rules"]["count"] == 31
+    assert coverage["allowlisted"]["pinned-file"] >= 8  # the digests that release.toml pins
+
+
+@pytest.mark.e2e
+def test_planted_secrets_are_found_and_never_repeated(real: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Encodings, binary files, pragmas and trufflehog3's own configuration file hide nothing; no output repeats it."""
+    keys = [planted(number) for number in range(7)]
+    track(real, "src/settings.py", f"# first\n\nKEY = '{keys[0]}'\n")
+    track(real, "windows.txt", f"a\r\nkey {keys[1]}\r\n".encode("utf-16"))
+    track(real, "latin.ini", f"grüße = {keys[2]}\n".encode("latin-1"))
+    track(real, "image.bin", b"\x00\x01\xff" + keys[3].encode() + b"\x00\xfe")
+    track(real, "pragma.py", f"key = '{keys[4]}'  # nosecret\n")
+    track(real, ".trufflehog3.yml", f"exclude:\n- message: all\n  paths: ['*']\n# {keys[5]}\n")
+    track(real, "nested/form.txt", f"one\x0cpage\n\u2028\nkey {keys[6]}\n")
+    context = context_of(real)
+    said = execute(secrets.STAGE, context)
+    found = {finding.path: (finding.rule, finding.line) for finding in said.findings}
+    assert failed(said) == {"secrets.clean"}
+    assert found == {
+        "src/settings.py": ("amazon.aws-api-key", 3),
+        "windows.txt": ("amazon.aws-api-key", 2),
+        "latin.ini": ("amazon.aws-api-key", 1),
+        "image.bin": ("amazon.aws-api-key", None),
+        "pragma.py": ("amazon.aws-api-key", 1),
+        ".trufflehog3.yml": ("amazon.aws-api-key", 4),
+        "nested/form.txt": ("amazon.aws-api-key", 3),
+    }
+    assert outcome(said, "secrets.clean").remedy.startswith("Rotate the secret first")
+    printed = "".join(capfd.readouterr())
+    for key in keys:
+        assert_nowhere(key, context.out)
+        assert key not in printed
+
+
+@pytest.mark.e2e
+def test_a_secret_in_the_release_configuration_is_found_though_git_does_not_track_it(real: Path) -> None:
+    """The configuration is scanned wherever it lies."""
+    key = planted(8)
+    track(real, "code.py", "pass\n")
+    git(real, "rm", "--cached", "--quiet", "release.toml")
+    (real / "release.toml").write_text((real / "release.toml").read_text() + f"# {key}\n")
+    context = context_of(real)
+    said = execute(secrets.STAGE, context)
+    assert [finding.path for finding in said.findings] == ["release configuration/release.toml"]
+    assert_nowhere(key, context.out)
+
+
+@pytest.mark.e2e
+def test_a_fingerprint_is_of_the_secret_and_a_waiver_for_it_holds_until_its_day(real: Path) -> None:
+    """The same secret has one fingerprint wherever it stands; its waiver excuses it, the day after it lapses no more."""
+    key = planted(9)
+    track(real, "a.txt", f"{key}\n")
+    track(real, "b/c.txt", f"x\n{key}\n")
+    said = execute(secrets.STAGE, context_of(real))
+    prints = {finding.fingerprint for finding in said.findings}
+    assert len(said.findings) == 2
+    assert len(prints) == 1
+    (real / "policy" / "waivers.toml").write_text(
+        'format = "sealrun/waivers-v1"\n[[waiver]]\ncontrol = "secrets.clean"\nrule = "amazon.aws-api-key"\n'
+        f'target = "{prints.pop()}"\nreason = "a documentation key"\nowner = "team"\napprover = "security"\n'
+        "granted = 2025-12-01\nexpires = 2026-01-31\n"
+    )
+    waived = execute(secrets.STAGE, context_of(real))
+    assert outcome(waived, "secrets.clean").outcome is OutcomeKind.WAIVED
+    assert waived.verdict is Verdict.PASSED
+    lapsed = execute(secrets.STAGE, context_of(real, day=date(2026, 2, 1)))
+    assert failed(lapsed) == {"secrets.clean"}
+
+
+@pytest.mark.e2e
+def test_lock_hashes_are_no_secrets_but_the_same_text_elsewhere_is(real: Path) -> None:
+    """A digest is known by its line: in a lock it is counted as allowlisted, alone on a line it is reported."""
+    digest = "".join(random.Random(1).choices("0123456789abcdef", k=64))
+    lock = track(real, "lock.txt", f"package==1 \\\n    --hash=sha256:{digest} \\\n    --hash=sha256:{digest}\n")
+    context = context_of(real)
+    assert execute(secrets.STAGE, context).verdict is Verdict.PASSED
+    counted = json.loads((context.evidence("secrets") / "coverage.json").read_bytes())["allowlisted"]
+    assert counted["lock-hash"] == 2
+    track(real, "lock.txt", lock.read_text() + f"{digest}\n")
+    said = execute(secrets.STAGE, context_of(real))
+    assert [(finding.path, finding.line) for finding in said.findings] == [("lock.txt", 4)]
+
+
+@pytest.mark.e2e
+def test_what_is_left_out_is_counted_with_its_reason(real: Path, tmp_path: Path) -> None:
+    """A link and what policy excludes are skipped, said so, and the sums agree."""
+    key = planted(10)
+    (tmp_path / "outside.txt").write_text(key)
+    (real / "link.txt").symlink_to(tmp_path / "outside.txt")
+    git(real, "add", "link.txt")
+    track(real, "recorded/report.json", json.dumps({"key": key}))
+    gates = real / "policy" / "gates.toml"
+    gates.write_text(gates.read_text().replace("[secrets.excluded]", '[secrets.excluded]\n"recorded" = "made-up keys"\n#'))
+    context = context_of(real)
+    said = execute(secrets.STAGE, context)
+    coverage = json.loads((context.evidence("secrets") / "coverage.json").read_bytes())
+    assert said.verdict is Verdict.PASSED
+    assert coverage["skipped"] == {
+        "link.txt": "link, not followed",
+        "recorded/report.json": "excluded by policy: made-up keys",
+    }
+    assert coverage["listed"] == coverage["scanned"] + len(coverage["skipped"]) == 3
+    assert "3 listed = 1 scanned + 2 skipped" in outcome(said, "secrets.coverage").seen
+
+
+@pytest.mark.e2e
+def test_a_tracked_file_that_is_not_there_fails_coverage(real: Path) -> None:
+    """Nothing tracked goes unscanned in silence."""
+    track(real, "gone.txt", "x").unlink()
+    said = execute(secrets.STAGE, context_of(real))
+    assert failed(said) == {"secrets.coverage"}
+    assert "gone.txt" in outcome(said, "secrets.coverage").seen
+
+
+@pytest.mark.e2e
+def test_folders_named_on_the_command_line_are_scanned_tracked_or_not(real: Path, tmp_path: Path) -> None:
+    """`nox -s secrets -- PATH...` needs no repository and judges nothing else."""
+    key = planted(11)
+    other = tmp_path / "other"
+    (other / "deep").mkdir(parents=True)
+    (other / "deep" / "key.txt").write_text(key)
+    track(real, "ignored.txt", planted(12))
+    said = execute(secrets.STAGE, context_of(real, other))
+    assert [finding.path for finding in said.findings] == ["other/deep/key.txt"]
+
+
+@pytest.mark.e2e
+def test_the_same_tree_gives_the_same_evidence(tmp_path: Path) -> None:
+    """Two checkouts in two places leave equal bytes."""
+    left = []
+    for name in ("one", "two with a space"):
+        root = repository(tmp_path / name)
+        use_environments(root, "secrets")
+        track(root, "key.txt", f"{planted(13)}\n{planted(14)}\n")
+        context = context_of(root)
+        execute(secrets.STAGE, context)
+        folder = context.evidence("secrets")
+        left.append({file: (folder / file).read_bytes() for file in files.walk_files(folder)})
+    assert left[0] == left[1]
+
+
+@pytest.mark.e2e
+def test_this_project_holds_no_secret(tmp_path: Path) -> None:
+    """Our own tree, tests and recordings included, is clean under our own policy."""
+    left_out = (".git", ".venv", ".nox", "build", "artifacts", "__pycache__", ".*_cache")
+    shutil.copytree(ROOT, tmp_path / "tree", ignore=shutil.ignore_patterns(*left_out))
+    git(tmp_path / "tree", "init", "--quiet")
+    git(tmp_path / "tree", "add", "--all")
+    use_environments(tmp_path / "tree", "secrets")
+    said = execute(secrets.STAGE, context_of(tmp_path / "tree"))
+    assert [finding.message for finding in said.findings] == []
+    assert failed(said) == set()
+
+
+# -- what can go wrong before and around the scanner
+
+
+def test_without_a_repository_there_is_a_clear_error(root: Path) -> None:
+    """No repository: exit 3, and what to do."""
+    (root / ".git").rename(root / ".moved")
+    with pytest.raises(InputMissing, match=r"no git repository.*nox -s secrets -- PATH"):
+        secrets.STAGE.inputs(context_of(root))
+
+
+def test_without_git_there_is_a_clear_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No git: a tool is missing, exit 4."""
+    context = context_of(root)
+    monkeypatch.setenv("PATH", str(root / "nowhere"))
+    with pytest.raises(ToolFailed, match="git: not found"):
+        secrets.STAGE.inputs(context)
+
+
+def test_a_broken_repository_is_a_failed_tool(root: Path) -> None:
+    """An index that git cannot read is never an empty list of files."""
+    (root / ".git" / "index").write_bytes(b"garbage")
+    with pytest.raises(ToolFailed, match="git: "):
+        secrets.STAGE.inputs(context_of(root))
+
+
+def test_a_target_that_does_not_exist_is_an_error(root: Path) -> None:
+    """trufflehog3 calls a missing path clean; this stage does not."""
+    with pytest.raises(InputMissing, match="there is no"):
+        secrets.STAGE.inputs(context_of(root, root / "nowhere"))
+
+
+def test_an_empty_folder_is_not_clean(root: Path) -> None:
+    """Nothing to scan is an error, not a pass."""
+    (root / "empty").mkdir()
+    with pytest.raises(InputMissing, match="nothing to scan"):
+        secrets.STAGE.inputs(context_of(root, root / "empty"))
+
+
+def test_every_byte_of_every_tracked_file_is_an_input(root: Path) -> None:
+    """A changed byte, a renamed and a new file each change the inputs, and so the reuse key."""
+    path = track(root, "a.txt", "one")
+    seen = [secrets.STAGE.inputs(context_of(root))]
+    path.write_text("two")
+    seen.append(secrets.STAGE.inputs(context_of(root)))
+    git(root, "mv", "a.txt", "b.txt")
+    seen.append(secrets.STAGE.inputs(context_of(root)))
+    assert len({json.dumps(dict(inputs)) for inputs in seen}) == 3
+
+
+def test_names_that_are_not_utf8_are_listed_escaped(root: Path) -> None:
+    """A file's name is bytes; none of them stops the scan."""
+    path = root / b"caf\xe9.txt".decode("utf-8", "surrogateescape")
+    path.write_text("x")
+    git(root, "add", "--all", ".")
+    listing, places = secrets._list(context_of(root))
+    assert "caf\\xe9.txt" in {entry.path for entry in listing.files}
+    assert places["caf\\xe9.txt"] == path
+
+
+def test_an_allow_entry_that_does_not_compile_is_named(root: Path) -> None:
+    """A broken pattern of policy is the user's to mend: exit 2."""
+    allow = root / "policy" / "secrets" / "allow.toml"
+    allow.write_text(allow.read_text().replace("secret = '[0-9a-f]{64}'", "secret = '[0-9a-f'", 1))
+    with pytest.raises(UsageError, match=r"lock-hash.*expected a regular expression"):
+        secrets._allowed(context_of(root))
+
+
+# -- a scanner that fails
+
+OF_THE_TOOL = "class Issue: pass\nfrom pathlib import Path\nDEFAULT_RULES_FILE = Path(__file__)\n"
+RULES = "def load_rules(path): return [1]\n"
+
+
+def fake_scanner(root: Path, run: str) -> None:
+    """Put a made-up trufflehog3, whose command line is *run*, into a made-up environment with this interpreter."""
+    venv = venvs.locate(root, "secrets")
+    package = venv.path / "lib" / "trufflehog3"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(OF_THE_TOOL)
+    (package / "core.py").write_text(RULES)
+    body = "".join(f"    {line}\n" for line in run.splitlines())
+    head = "import os, sys, time\ndef run():\n    out = sys.argv[sys.argv.index('--output') + 1]\n"
+    (package / "cli.py").write_text(head + body)
+    (venv.path / "bin").mkdir()
+    start = f"import sys, runpy; sys.path.insert(0, {str(package.parent)!r}); sys.argv = sys.argv[1:]; "
+    start += "runpy.run_path(sys.argv[0], run_name='__main__')"
+    python = venv.path / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nshift 2\nexec {sys.executable} -I -B -c "{start}" "$@"\n')
+    python.chmod(0o755)
+    (venv.path / "sealrun-venv.json").write_text("{}")
+
+
+def limit(root: Path, seconds: int) -> None:
+    """Bound what a program of the stage may take."""
+    gates = root / "policy" / "gates.toml"
+    gates.write_text(gates.read_text().replace("default = 600", f"default = {seconds}"))
+
+
+def stated(root: Path) -> StagePredicate:
+    return execute(secrets.STAGE, context_of(root))
+
+
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        ("open(out, 'w').write('[]'); return 0", "did not report the canary"),
+        ("return 0", "FileNotFoundError"),
+        ("open(out, 'w').write('garbage'); return 0", "JSONDecodeError"),
+        ("open(out, 'w').write('[{}]'); return 2", "KeyError"),
+        ("open(out, 'w').write('[]'); return 1", "ended with 1"),
+        ("sys.exit(2)", "refused its command line"),
+        ("raise RuntimeError('MADE-UP-' + 'PASSWORD')", "RuntimeError at"),
+        ("print('MADE-UP-' + 'PASSWORD'); os.write(2, b'MADE-UP-' + b'PASSWORD'); os.kill(os.getpid(), 9)", "SIGKILL"),
+    ],
+)  # fmt: skip
+def test_a_scanner_that_fails_is_an_error_and_its_words_are_kept_back(root: Path, run: str, said: str) -> None:
+    """Blind, silent, garbled, refused or crashed: verdict error, exit 4, and nothing it said in a log."""
+    fake_scanner(root, run)
+    statement = stated(root)
+    assert (statement.verdict, statement.error_code) == (Verdict.ERROR, 4)
+    assert said in statement.error
+    assert_nowhere("MADE-UP-" + "PASSWORD", root / "build")
+
+
+def test_a_scanner_that_hangs_is_ended(root: Path) -> None:
+    """Policy's limit holds: verdict error, exit 4."""
+    fake_scanner(root, "time.sleep(60)")
+    limit(root, 1)
+    statement = stated(root)
+    assert (statement.verdict, statement.error_code) == (Verdict.ERROR, 4)
+    assert "still running after 1 s" in statement.error
+
+
+def test_a_scanner_that_is_missing_is_an_error(root: Path) -> None:
+    """An environment without its program: verdict error, exit 4."""
+    fake_scanner(root, "return 0")
+    (venvs.locate(root, "secrets").path / "bin" / "python").unlink()
+    statement = stated(root)
+    assert (statement.verdict, statement.error_code) == (Verdict.ERROR, 4)
+
+
+def test_an_environment_that_is_not_installed_is_named(root: Path) -> None:
+    """Exit 3 names the command that installs it."""
+    statement = stated(root)
+    assert (statement.verdict, statement.error_code) == (Verdict.ERROR, 3)
+    assert "install secrets" in statement.error
+
+
+# -- the judge, on recorded evidence
+
+
+def recorded(root: Path, **changes: object) -> Context:
+    """Return a context whose evidence is the recorded scan, with *changes* to it."""
+    context = context_of(root)
+    scan = json.loads(RECORDED.read_bytes()) | changes
+    folder = context.evidence("secrets")
+    folder.mkdir(parents=True)
+    (folder / "scan.json").write_text(json.dumps(scan))
+    kept = [{"path": e["path"], "sha256": e["sha256"], "size": 1} for e in json.loads(RECORDED.read_bytes())["scanned"]]
+    listing = {"format": "sealrun/secrets-listing-v1", "files": kept, "skipped": {}}
+    (folder / "listing.json").write_text(json.dumps(listing))
+    return context
+
+
+def test_a_recorded_scan_is_judged(root: Path) -> None:
+    """What the real scanner left: a finding per secret and file, coverage complete."""
+    judgement = secrets.STAGE.judge(recorded(root))
+    kinds = {outcome.control: outcome.outcome.value for outcome in judgement.outcomes}
+    assert kinds == {"secrets.clean": "failed", "secrets.coverage": "passed"}
+    assert [(f.path, f.line, f.rule) for f in judgement.findings] == [
+        ("settings.py", 1, "amazon.aws-api-key"),
+        ("settings.py", 2, "generic.password-in-url"),
+    ]
+
+
+def test_a_file_without_a_scan_is_an_error(root: Path) -> None:
+    """Scanned is listed, or there is no verdict."""
+    scanned = json.loads(RECORDED.read_bytes())["scanned"][:-1]
+    with pytest.raises(ToolFailed, match="not the files listed"):
+        secrets.STAGE.judge(recorded(root, scanned=scanned))
+
+
+def test_findings_beyond_those_reported_fail(root: Path) -> None:
+    """A count of more findings is never lost."""
+    judgement = secrets.STAGE.judge(recorded(root, findings=[], unreported=3))
+    clean = next(outcome for outcome in judgement.outcomes if outcome.control == "secrets.clean")
+    assert clean.outcome is OutcomeKind.FAILED
+    assert "3 findings more" in clean.seen
+
+
+@pytest.mark.parametrize("garbage", [b"", b"{}", b"[]", b"\xff\xfe"])
+def test_a_garbled_scan_is_a_failed_tool(root: Path, garbage: bytes) -> None:
+    """A report that is not one is never read as clean."""
+    context = recorded(root)
+    (context.evidence("secrets") / "scan.json").write_bytes(garbage)
+    with pytest.raises(ToolFailed):
+        secrets.STAGE.judge(context)
+
+
+def test_the_recorded_scan_holds_no_secret() -> None:
+    """A scan report decodes strictly, and has no field in which a secret could stand."""
+    scan = files.decode(RECORDED.read_bytes(), SecretScan, "recorded")
+    assert {field for finding in scan.findings for field in finding.__struct_fields__} == {
+        "rule", "message", "severity", "path", "line", "fingerprint",
+    }  # fmt: skip
+
+
+def test_reuse_needs_no_second_scan(root: Path) -> None:
+    """Unchanged files under an unchanged policy are not scanned twice: the fake scanner's canaries come once."""
+    fake_scanner(
+        root,
+        "import json\nfrom pathlib import Path\n"
+        "tree = Path(sys.argv[-1])\n"
+        "found = []\n"
+        "for path in sorted(tree.iterdir()):\n"
+        "    lines = path.read_text().splitlines()\n"
+        "    rule = {'id': 'amazon.aws-api-key', 'message': 'key', 'severity': 'MEDIUM'}\n"
+        "    found.append({'rule': rule, 'path': path.name, 'line': str(len(lines)), 'secret': lines[-1]})\n"
+        "open(out, 'w').write(json.dumps(found))\n"
+        "return 2",
+    )
+    context = context_of(root)
+    assert execute(secrets.STAGE, context).verdict is Verdict.PASSED
+    assert pipeline.rejudge(secrets.STAGE, context)
+    track(root, "new.txt", "new")
+    assert pipeline.rejudge(secrets.STAGE, context) is None

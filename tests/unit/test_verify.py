@@ -1,0 +1,258 @@
+"""Laws of verification, held by two verifiers that share no code."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import verify_bundle
+
+from sealrun.errors import SealrunError
+from sealrun.evidence.verify import Verification, verify
+from sealrun.outcome import Verdict
+from tests.bundles import TITLE, Draft, public_key
+from tests.hostile import PASSED, REFUSED, cases
+
+CASES = {name: (code, make) for name, code, make in cases()}
+OURS = public_key().fingerprint
+
+
+def ours(path: Path, trust: Path | None = None, fingerprint: str | None = OURS, delivery: Path | None = None) -> tuple[int, str]:
+    """Exit code and message of `invoke verify`."""
+    try:
+        found = verify(path, trust=trust, fingerprint=fingerprint, delivery=delivery)
+    except SealrunError as error:
+        return error.exit_code, str(error)
+    return int(found.verdict is not Verdict.PASSED), ""
+
+
+def theirs(path: Path, trust: Path | None = None, fingerprint: str | None = OURS, delivery: Path | None = None) -> tuple[int, str]:
+    """Exit code and message of `verify_bundle.py`."""
+    try:
+        given = (str(value) if value else None for value in (trust, fingerprint, delivery))
+        return int(not verify_bundle.verified(path, *given).passed), ""
+    except verify_bundle.Refused as error:
+        return error.exit_code, str(error)
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    """A good bundle."""
+    return Draft().write(tmp_path / "made")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_both_verifiers_answer_as_they_must(name: str, tmp_path: Path) -> None:
+    """Each case ends in its exit code, with a message when it is refused, and the two verifiers agree."""
+    code, make = CASES[name]
+    path = make(tmp_path)
+    for verifier in (ours, theirs):
+        got, message = verifier(path)
+        assert got == code, f"{verifier.__name__}: {message}"
+        assert bool(message) == (code == REFUSED)
+
+
+def test_nothing_is_written_or_left_behind(made: Path) -> None:
+    """Verification writes no file."""
+    before = sorted(made.parent.iterdir())
+    assert ours(made) == theirs(made) == (PASSED, "")
+    assert sorted(made.parent.iterdir()) == before
+
+
+@pytest.mark.parametrize("suffix", [".evidence.tar", ".intoto.jsonl", "report.html"])
+def test_a_changed_byte_is_refused(made: Path, suffix: str) -> None:
+    """A changed byte anywhere is refused: every 61st of each file here, all of them in the heavy test."""
+    assert flipped(made, suffix, step=61, verifiers=(ours, theirs)) == []
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("suffix", [".evidence.tar", ".intoto.jsonl", "report.html"])
+def test_every_changed_byte_is_refused(made: Path, suffix: str) -> None:
+    """A changed byte anywhere is refused."""
+    assert flipped(made, suffix, step=1, verifiers=(ours,)) == []
+    assert flipped(made, suffix, step=5, verifiers=(theirs,)) == []
+
+
+def flipped(made: Path, suffix: str, *, step: int, verifiers: tuple[Callable[[Path], tuple[int, str]], ...]) -> list[int]:
+    """Return the offsets at which a flipped bit was not refused."""
+    target = made.parent / (f"{TITLE}{suffix}" if suffix.startswith(".") else suffix)
+    data = target.read_bytes()
+    missed = []
+    for offset in range(0, len(data), step):
+        target.write_bytes(data[:offset] + bytes([data[offset] ^ 1 << offset % 8]) + data[offset + 1 :])
+        missed += [offset for verifier in verifiers if verifier(made)[0] != REFUSED]
+    return missed
+
+
+@pytest.mark.parametrize("suffix", [".evidence.tar", ".intoto.jsonl"])
+def test_a_cut_at_any_place_is_refused(made: Path, suffix: str) -> None:
+    """A file that ends early is refused, wherever it ends."""
+    target = made.parent / f"{TITLE}{suffix}"
+    data = target.read_bytes()
+    for length in range(0, len(data), 487):
+        target.write_bytes(data[:length])
+        assert ours(made)[0] == theirs(made)[0] == REFUSED, length
+
+
+@pytest.mark.parametrize(
+    ("case", "named"),
+    [
+        ("way: a member dropped", "evidence/audit/pip-audit.json"),
+        ("way: a member added at the end", "zz"),
+        ("way: another report", "report.html"),
+        ("way: two lines exchanged", "envelope 2"),
+        ("maker: evidence that is another", "statements/audit.json"),
+        ("maker: a verdict that does not follow", "statements/audit.json"),
+        ("maker: a plan of another policy", "plan.json"),
+        ("maker: an opened network that passed", "network.denied"),
+        ("maker: a certificate about other files", "evidence/certify/certificate/report.json"),
+        ("archive: a symbolic link", "policy/zz"),
+    ],
+)
+def test_the_message_names_what_does_not_hold(case: str, named: str, tmp_path: Path) -> None:
+    """A refusal names the member, line or control."""
+    path = CASES[case][1](tmp_path)
+    assert named in ours(path)[1]
+    assert named in theirs(path)[1]
+
+
+def test_what_is_said_of_a_good_bundle(made: Path) -> None:
+    """A verified bundle says its title, day, key, digest and every line of the checklist."""
+    found = verify(made, trust=None, fingerprint=OURS, delivery=None)
+    assert isinstance(found, Verification)
+    assert (found.title, found.judged_at, found.fingerprint, found.posture) == (TITLE, "2026-01-15", OURS, "research")
+    assert [outcome.control for outcome in found.controls][:2] == ["lock.hashed", "sbom.generated"]
+    assert not found.promotable
+
+
+def test_a_renamed_bundle_verifies(made: Path) -> None:
+    """The file's name is not part of what is signed; its envelopes go by the same stem."""
+    for suffix in (".evidence.tar", ".intoto.jsonl"):
+        (made.parent / f"{TITLE}{suffix}").rename(made.parent / f"copy (1){suffix}")
+    path = made.parent / "copy (1).evidence.tar"
+    assert ours(path) == theirs(path) == (PASSED, "")
+
+
+class TestTrust:
+    """Trust comes from the recipient."""
+
+    def test_a_key_file_or_a_folder_of_keys(self, made: Path, tmp_path: Path) -> None:
+        """The signer must be among the keys given."""
+        (tmp_path / "trust").mkdir()
+        for seed in (1, 2):
+            (tmp_path / "trust" / f"{seed}.pub").write_bytes(public_key(seed).pem)
+        for place in (tmp_path / "trust" / "1.pub", tmp_path / "trust"):
+            assert ours(made, trust=place, fingerprint=None) == theirs(made, trust=place, fingerprint=None) == (0, "")
+        other = tmp_path / "trust" / "2.pub"
+        for verifier in (ours, theirs):
+            code, message = verifier(made, trust=other, fingerprint=None)
+            assert code == REFUSED
+            assert OURS in message
+
+    def test_a_key_with_dos_line_ends(self, made: Path, tmp_path: Path) -> None:
+        """A key that went through a mail client is the same key."""
+        place = tmp_path / "release.pub"
+        place.write_bytes(public_key().pem.replace(b"\n", b"\r\n"))
+        assert ours(made, trust=place, fingerprint=None) == theirs(made, trust=place, fingerprint=None) == (0, "")
+
+    def test_another_fingerprint(self, made: Path) -> None:
+        """A bundle by somebody else is refused."""
+        for verifier in (ours, theirs):
+            assert verifier(made, fingerprint=public_key(2).fingerprint)[0] == REFUSED
+
+    def test_nobody_to_trust(self, made: Path, tmp_path: Path) -> None:
+        """Without anybody to trust the answer is wrong use, with the fingerprint seen."""
+        (tmp_path / "empty").mkdir()
+        for verifier in (ours, theirs):
+            code, message = verifier(made, trust=tmp_path / "empty", fingerprint=None)
+            assert code == 2
+            assert OURS in message
+
+    @pytest.mark.parametrize("text", ["sha256:", "md5:00", "A" * 64, f"sha256:{'A' * 64}", f"{OURS}\n", f"{OURS}0"])
+    def test_a_malformed_fingerprint(self, made: Path, text: str) -> None:
+        """A fingerprint that is none is wrong use."""
+        assert ours(made, fingerprint=text)[0] == theirs(made, fingerprint=text)[0] == 2
+
+    def test_both_at_once(self, made: Path, tmp_path: Path) -> None:
+        """--trust and --fingerprint together are wrong use."""
+        assert ours(made, trust=tmp_path)[0] == theirs(made, trust=tmp_path)[0] == 2
+
+    def test_a_trusted_file_that_is_no_key(self, made: Path, tmp_path: Path) -> None:
+        """A trust file without a sound key is wrong use, a missing one a missing input."""
+        (tmp_path / "x.pub").write_bytes(b"nothing")
+        for verifier in (ours, theirs):
+            assert verifier(made, trust=tmp_path / "x.pub", fingerprint=None)[0] == 2
+            assert verifier(made, trust=tmp_path / "none.pub", fingerprint=None)[0] == 3
+
+
+class TestDelivery:
+    """--files binds what was delivered, byte for byte."""
+
+    @pytest.fixture
+    def delivered(self, tmp_path: Path) -> Path:
+        """The candidate's files."""
+        folder = tmp_path / "delivered"
+        (folder / "tokenizer").mkdir(parents=True)
+        for name, data in Draft().candidate.items():
+            (folder / name).write_bytes(data)
+        return folder
+
+    def both(self, made: Path, folder: Path) -> set[int]:
+        """The exit codes of both verifiers."""
+        return {verifier(made, delivery=folder)[0] for verifier in (ours, theirs)}
+
+    def test_the_certified_files(self, made: Path, delivered: Path) -> None:
+        """Exactly the certified files pass; an empty folder more does not matter."""
+        (delivered / "empty").mkdir()
+        assert self.both(made, delivered) == {PASSED}
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda folder: (folder / "model.onnx").write_bytes(b"weightS"),
+            lambda folder: (folder / "model.onnx").unlink(),
+            lambda folder: (folder / "more.txt").write_bytes(b""),
+            lambda folder: (folder / ".hidden").write_bytes(b""),
+            lambda folder: (folder / ".gitattributes").write_bytes(b""),
+            lambda folder: (folder / "model.onnx").rename(folder / "Model.onnx"),
+            lambda folder: (folder / "model.onnx").rename(folder / "m") and (folder / "model.onnx").symlink_to("m"),
+            lambda folder: (folder / "linked").symlink_to(folder / "tokenizer"),
+            lambda folder: shutil.move(folder / "tokenizer" / "vocab.json", folder / "vocab.json"),
+        ],
+    )
+    def test_anything_else(self, made: Path, delivered: Path, change: Callable[[Path], object]) -> None:
+        """A byte changed, a file dropped, added, renamed or linked is refused."""
+        change(delivered)
+        assert self.both(made, delivered) == {REFUSED}
+
+    def test_no_folder(self, made: Path, tmp_path: Path) -> None:
+        """A folder that does not exist is a missing input."""
+        assert self.both(made, tmp_path / "none") == {3}
+
+
+@pytest.mark.parametrize(("name", "code"), [("x.tar", 2), ("none.evidence.tar", 3)])
+def test_no_such_bundle(name: str, code: int, tmp_path: Path) -> None:
+    """A file of another name is wrong use, a missing one a missing input."""
+    assert ours(tmp_path / name)[0] == theirs(tmp_path / name)[0] == code
+
+
+def test_a_bundle_that_is_a_folder(tmp_path: Path) -> None:
+    """A folder is refused."""
+    (tmp_path / "x.evidence.tar").mkdir()
+    assert {ours(tmp_path / "x.evidence.tar")[0], theirs(tmp_path / "x.evidence.tar")[0]} <= {3, REFUSED}
+
+
+def test_kept_bundles_of_every_version_verify() -> None:
+    """A bundle that once verified does so for ever."""
+    folder = Path(__file__).resolve().parents[1] / "vectors"
+    kept = json.loads((folder / "kept.json").read_text("utf-8"))
+    assert kept
+    for name, expected in kept.items():
+        for verifier in (ours, theirs):
+            assert verifier(folder / name, fingerprint=expected["fingerprint"])[0] == expected["exit_code"], name
+
+
+def test_there_are_enough_cases() -> None:
+    """The verifiers are held to many good and bad bundles."""
+    assert len(CASES) > 180
