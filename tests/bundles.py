@@ -1,7 +1,7 @@
 """Small bundles for tests, made by the real writer and signer, with a place to lie at every step.
 
-`Draft().write(folder)` makes a good one. What a dishonest maker could do goes into the draft or its `edit_*` functions, which see
-the bytes before they are listed and signed; what happens to a bundle on its way is done to the files afterwards.
+`Draft().write(folder)` makes a good one. What a dishonest maker could do goes into the draft or its `edit_*` functions, which
+see the bytes before they are listed and signed; what happens to a bundle on its way is done to the files afterwards.
 """
 
 import json
@@ -29,6 +29,7 @@ _CONTROLS = (
     ("release.key", "bundle", True),
 )  # fmt: skip
 _LOCK = b"tool==1.0 --hash=sha256:" + b"0" * 64 + b"\n"
+_LOCK_SHA256 = digest.of_bytes(_LOCK)
 _PACK = b'{"decision":"pass"}\n'
 
 type Edit = Callable[[bytes], bytes]
@@ -76,8 +77,10 @@ def outcome(control: str, kind: OutcomeKind = OutcomeKind.PASSED, warning: str =
     """Return an outcome of *control*."""
     ok = kind is not OutcomeKind.FAILED
     made = check(control, ok, seen="what was seen: äß→", expected="what was expected", remedy="mend it", warning=warning)
-    return made if kind in (OutcomeKind.PASSED, OutcomeKind.FAILED) else Outcome(
-        control=control, outcome=kind, seen=made.seen, expected=made.expected, warning=warning
+    return (
+        made
+        if kind in (OutcomeKind.PASSED, OutcomeKind.FAILED)
+        else Outcome(control=control, outcome=kind, seen=made.seen, expected=made.expected, warning=warning)
     )
 
 
@@ -93,7 +96,7 @@ class Draft:
     commit: str | None = "c0ffee" + "0" * 34
     clean: bool = True
     network: str = "denied"
-    lock: digest.Sha256 = digest.of_bytes(_LOCK)
+    lock: digest.Sha256 = _LOCK_SHA256
     kinds: dict[str, OutcomeKind] = field(default_factory=dict)
     warnings: dict[str, str] = field(default_factory=lambda: {"release.key": "NOT FOR PRODUCTION"})
     findings: tuple[Finding, ...] = ()
@@ -107,7 +110,7 @@ class Draft:
     edit_manifest: Edit = same
     edit_release: Edit = same
     edit_envelopes: Edit = same
-    attested: Callable[[list[str]], list[str]] = staticmethod(list)
+    attested: Callable[[list[str]], list[str]] = list
 
     def write(self, folder: Path) -> Path:
         """Make the bundle in *folder* and return its path."""

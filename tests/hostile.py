@@ -8,18 +8,19 @@ import base64
 import gzip
 import io
 import json
+import string
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sealrun import digest, files
+import verify_bundle
+from sealrun import digest
 from sealrun.evidence import bundle, sign
 from sealrun.outcome import Finding, OutcomeKind, Severity
 from tests.bundles import DAY, TITLE, Draft, Edit, edited, key_file, public_key
 
 PASSED, FAILED, REFUSED = 0, 1, 5
-_L = 2**252 + 27742317777372353535851937790883648493
 
 type Make = Callable[[Path], Path]
 
@@ -40,8 +41,8 @@ def _good() -> Iterator[tuple[str, int, Draft]]:
     trusted = {**Draft().policy, "trust/release.pub": public_key().pem}
     long = "evidence/sbom/" + "d" * 60 + "/" + "e" * 60 + "/f.json"
     found = Finding(
-        control="secrets.clean", rule="High Entropy", outcome=OutcomeKind.WAIVED, message="Ünïcode \U0001f9ea", severity=Severity.LOW,
-        path="a b.txt", line=3, fingerprint="scrypt:00",
+        control="secrets.clean", rule="High Entropy", outcome=OutcomeKind.WAIVED, message="Ünïcode \U0001f9ea",
+        severity=Severity.LOW, path="a b.txt", line=3, fingerprint="scrypt:00",
     )  # fmt: skip
     statement = _told(lambda value: value["subject"].append({"name": long[14:], "digest": {"sha256": digest.of_bytes(b"x")}}))
     ordered = _told(lambda value: value["subject"].sort(key=lambda subject: subject["name"]))
@@ -50,22 +51,34 @@ def _good() -> Iterator[tuple[str, int, Draft]]:
     yield "a waived finding", PASSED, Draft(kinds={"secrets.clean": OutcomeKind.WAIVED}, findings=(found,))
     yield "a line that does not apply", PASSED, Draft(kinds={"model.digests": OutcomeKind.NOT_APPLICABLE})
     yield "production", PASSED, Draft(posture="production", policy=trusted, warnings={})
-    yield "production, a deployment line said no", FAILED, Draft(
-        posture="production", policy=trusted, warnings={}, kinds={"audit.fresh": OutcomeKind.FAILED}
+    yield (
+        "production, a deployment line said no",
+        FAILED,
+        Draft(posture="production", policy=trusted, warnings={}, kinds={"audit.fresh": OutcomeKind.FAILED}),
     )
-    yield "no commit, said as a warning", PASSED, Draft(
-        commit=None, clean=False, warnings={"release.key": "no", "source.commit": "no"}
+    yield (
+        "no commit, said as a warning",
+        PASSED,
+        Draft(commit=None, clean=False, warnings={"release.key": "no", "source.commit": "no"}),
     )
-    yield "no certificate, said so", FAILED, Draft(
-        kinds={"evidence.archived": OutcomeKind.FAILED, "certify.regression": OutcomeKind.FAILED},
-        dropped=("evidence/certify/certificate/manifest.json", "evidence/certify/certificate/report.json"),
+    yield (
+        "no certificate, said so",
+        FAILED,
+        Draft(
+            kinds={"evidence.archived": OutcomeKind.FAILED, "certify.regression": OutcomeKind.FAILED},
+            dropped=("evidence/certify/certificate/manifest.json", "evidence/certify/certificate/report.json"),
+        ),
     )
-    yield "the model stage found no model", FAILED, Draft(
-        kinds={"model.digests": OutcomeKind.FAILED}, candidate={}, dropped=("evidence/model/digests.json",)
+    yield (
+        "the model stage found no model",
+        FAILED,
+        Draft(kinds={"model.digests": OutcomeKind.FAILED}, candidate={}, dropped=("evidence/model/digests.json",)),
     )
     yield "another attestation, listed", PASSED, Draft(extra={"attestations/provenance.json": b'{"any":"statement"}'})
-    yield "a long name", PASSED, Draft(
-        extra={long: b"x"}, edits={"statements/sbom.json": lambda data: ordered(statement(data))}
+    yield (
+        "a long name",
+        PASSED,
+        Draft(extra={long: b"x"}, edits={"statements/sbom.json": lambda data: ordered(statement(data))}),
     )
     yield "a network that was opened, said so", FAILED, Draft(network="opened", kinds={"network.denied": OutcomeKind.FAILED})
 
@@ -117,10 +130,14 @@ def _on_the_way() -> Iterator[tuple[str, Callable[[Path], None]]]:
     yield "the envelopes are missing", lambda folder: (folder / f"{TITLE}{sign.SUFFIX}").unlink()
     yield "the report is missing", lambda folder: (folder / sign.REPORT).unlink()
     yield "another report", lambda folder: _rewrite(folder / sign.REPORT, lambda data: data.replace(b"report", b"rapport"))
-    yield "the envelopes of another bundle", lambda folder: _rewrite(
-        folder / f"{TITLE}{sign.SUFFIX}", lambda data: _other(folder, Draft(judged_at="2026-01-16"))
+    yield (
+        "the envelopes of another bundle",
+        lambda folder: _rewrite(folder / f"{TITLE}{sign.SUFFIX}", lambda data: _other(folder, Draft(judged_at="2026-01-16"))),
     )
-    yield "signed again by somebody", lambda folder: _rewrite(folder / f"{TITLE}{sign.SUFFIX}", lambda data: _resigned(folder, data))
+    yield (
+        "signed again by somebody",
+        lambda folder: _rewrite(folder / f"{TITLE}{sign.SUFFIX}", lambda data: _resigned(folder, data)),
+    )
     yield "no envelope at all", lines(lambda found: [])
     yield "the first line dropped", lines(lambda found: found[1:])
     yield "the last line dropped", lines(lambda found: found[:-1])
@@ -137,26 +154,40 @@ def _on_the_way() -> Iterator[tuple[str, Callable[[Path], None]]]:
     yield "another payload type", first(lambda value: value.update({"payloadType": "application/json"}))
     yield "no signature", first(lambda value: value.update({"signatures": []}))
     yield "a signature twice", first(lambda value: value.update({"signatures": value["signatures"] * 2}))
-    yield "a signature more", first(
-        lambda value: value["signatures"].append({"keyid": public_key(2).keyid, "sig": value["signatures"][0]["sig"]})
+    yield (
+        "a signature more",
+        first(lambda value: value["signatures"].append({"keyid": public_key(2).keyid, "sig": value["signatures"][0]["sig"]})),
     )
     yield "a signature as text", first(lambda value: value["signatures"][0].update({"sig": "no base64!"}))
     yield "another key id", first(lambda value: value["signatures"][0].update({"keyid": public_key(2).keyid}))
     yield "a key id in capitals", first(lambda value: value["signatures"][0].update({"keyid": public_key().keyid.upper()}))
-    yield "base64 for file names", first(
-        lambda value: value["signatures"][0].update({"sig": value["signatures"][0]["sig"].replace("/", "_").replace("+", "-") + "="})
+    yield (
+        "base64 for file names",
+        first(
+            lambda value: value["signatures"][0].update(
+                {"sig": value["signatures"][0]["sig"].replace("/", "_").replace("+", "-") + "="}
+            )
+        ),
     )
-    yield "base64 with other unused bits", first(lambda value: value["signatures"][0].update(
-        {"sig": value["signatures"][0]["sig"][:-3] + _next(value["signatures"][0]["sig"][-3]) + "=="}))
-    yield "a scalar that is not reduced", signature(
-        lambda raw: raw[:32] + (int.from_bytes(raw[32:], "little") + _L).to_bytes(32, "little")
+    yield (
+        "base64 with other unused bits",
+        first(
+            lambda value: value["signatures"][0].update(
+                {"sig": value["signatures"][0]["sig"][:-3] + _next(value["signatures"][0]["sig"][-3]) + "=="}
+            )
+        ),
+    )
+    yield (
+        "a scalar that is not reduced",
+        signature(lambda raw: raw[:32] + (int.from_bytes(raw[32:], "little") + verify_bundle.L).to_bytes(32, "little")),
     )
     yield "a signature of zeros", signature(lambda raw: bytes(64))
     yield "the neutral point and zero", signature(lambda raw: b"\1" + bytes(63))
     yield "a short signature", signature(lambda raw: raw[:63])
     yield "a long signature", signature(lambda raw: raw + b"\0")
-    yield "a payload that is changed", first(
-        lambda value: value.update({"payload": base64.b64encode(base64.b64decode(value["payload"]) + b" ").decode()})
+    yield (
+        "a payload that is changed",
+        first(lambda value: value.update({"payload": base64.b64encode(base64.b64decode(value["payload"]) + b" ").decode()})),
     )
     yield "an envelope that is a list", lines(lambda found: [b"[]\n", *found[1:]])
     yield "an envelope nested deep", lines(lambda found: [b"[" * 100_000 + b"\n", *found[1:]])
@@ -182,10 +213,14 @@ def _dishonest() -> Iterator[tuple[str, Draft]]:
     yield "evidence that no statement names", Draft(extra={"evidence/audit/more.json": b"x"})
     yield "evidence that is missing", Draft(edits=statement(lambda value: value["subject"].append(
         {"name": "zz", "digest": {"sha256": "0" * 64}})))  # fmt: skip
-    yield "evidence that is another", Draft(edits=statement(lambda value: value["subject"][0]["digest"].update(sha256="0" * 64)))
+    yield (
+        "evidence that is another",
+        Draft(edits=statement(lambda value: value["subject"][0]["digest"].update(sha256="0" * 64))),
+    )
     yield "a subject twice", Draft(edits=statement(lambda value: value["subject"].append(value["subject"][0])))
-    yield "a verdict that does not follow", Draft(
-        kinds={"audit.clean": OutcomeKind.FAILED}, passed=True, edits=predicate(verdict="passed")
+    yield (
+        "a verdict that does not follow",
+        Draft(kinds={"audit.clean": OutcomeKind.FAILED}, passed=True, edits=predicate(verdict="passed")),
     )
     yield "a verdict worse than its outcomes", Draft(edits=predicate(verdict="failed"))
     yield "a stage that ended in an error", Draft(edits=predicate(verdict="error", error="crashed", errorCode=4))
@@ -217,7 +252,10 @@ def _dishonest() -> Iterator[tuple[str, Draft]]:
     yield "a digest in capitals", Draft(edits=predicate(reuseKey="A" * 64))
     yield "a finding with null", Draft(edits=predicate(findings=[
         {"control": "audit.clean", "rule": "r", "outcome": "waived", "message": "m", "path": None}]))  # fmt: skip
-    yield "a statement in compact form", Draft(edits={"statements/audit.json": lambda data: digest.canonical_json(json.loads(data))})
+    yield (
+        "a statement in compact form",
+        Draft(edits={"statements/audit.json": lambda data: digest.canonical_json(json.loads(data))}),
+    )
     yield "a statement with a blank behind", Draft(edits={"statements/audit.json": lambda data: data + b" "})
     yield "a statement with escapes", Draft(edits={"statements/audit.json": lambda data: json.dumps(
         json.loads(data), indent=2, sort_keys=True).encode() + b"\n"})  # fmt: skip
@@ -249,8 +287,9 @@ def _dishonest() -> Iterator[tuple[str, Draft]]:
     yield "a changed tree that passed", Draft(clean=False)
     yield "no release file", Draft(dropped=("release.toml",))
     yield "promotable in research", Draft(promotable=True)
-    yield "promotable, a gate said no", Draft(
-        posture="production", warnings={}, kinds={"release.key": OutcomeKind.FAILED}, promotable=True
+    yield (
+        "promotable, a gate said no",
+        Draft(posture="production", warnings={}, kinds={"release.key": OutcomeKind.FAILED}, promotable=True),
     )
     yield "a warning in production", Draft(posture="production")
     yield "an untrusted key that passed", Draft(warnings={})
@@ -277,7 +316,10 @@ def _dishonest() -> Iterator[tuple[str, Draft]]:
     yield "a checklist with a line twice", Draft(policy={"checklist.toml": Draft().policy["checklist.toml"] + _last_control()})
     yield "a checklist in other TOML", Draft(policy={"checklist.toml": Draft().policy["checklist.toml"].replace(
         b'"Mend it."', b"'Mend it.'")})  # fmt: skip
-    yield "a checklist with an unknown key", Draft(policy={"checklist.toml": Draft().policy["checklist.toml"] + b'more = "x"\n'})
+    yield (
+        "a checklist with an unknown key",
+        Draft(policy={"checklist.toml": Draft().policy["checklist.toml"] + b'more = "x"\n'}),
+    )
     yield "a checklist that is not UTF-8", Draft(policy={"checklist.toml": Draft().policy["checklist.toml"] + b"#\xff\n"})
     yield "no checklist", Draft(policy={"gates.toml": b""})
     yield "a trusted key that is none", Draft(policy={**Draft().policy, "trust/x.pub": b"nothing"})
@@ -289,15 +331,27 @@ def _dishonest() -> Iterator[tuple[str, Draft]]:
     yield "a public key that is not canonical", Draft(edits={"evidence/bundle/release.pub": lambda data: _pem(b"\xff" * 32)})
     yield "candidate files that were not found", Draft(edits={"evidence/model/digests.json": _told(
         lambda value: value["candidate"].pop())})  # fmt: skip
-    yield "digests in compact form", Draft(edits={"evidence/model/digests.json": lambda data: digest.canonical_json(json.loads(data))})
-    yield "a negative size", Draft(edits={"evidence/model/digests.json": _told(lambda value: value["baseline"][0].update(size=-1))})
+    yield (
+        "digests in compact form",
+        Draft(edits={"evidence/model/digests.json": lambda data: digest.canonical_json(json.loads(data))}),
+    )
+    yield (
+        "a negative size",
+        Draft(edits={"evidence/model/digests.json": _told(lambda value: value["baseline"][0].update(size=-1))}),
+    )
     yield "a manifest that lists too much", Draft(edit_manifest=_told(lambda value: value["members"].append(
         {"path": "zz", "sha256": "0" * 64, "size": 0})))  # fmt: skip
     yield "a manifest that lists too little", Draft(edit_manifest=_told(lambda value: value["members"].pop()))
-    yield "a manifest that lists one twice", Draft(edit_manifest=_told(lambda value: value["members"].append(value["members"][-1])))
+    yield (
+        "a manifest that lists one twice",
+        Draft(edit_manifest=_told(lambda value: value["members"].append(value["members"][-1]))),
+    )
     yield "a manifest out of order", Draft(edit_manifest=_told(lambda value: value["members"].reverse()))
     yield "a manifest with another size", Draft(edit_manifest=_told(lambda value: value["members"][0].update(size=0)))
-    yield "a manifest with another digest", Draft(edit_manifest=_told(lambda value: value["members"][0].update(sha256="0" * 64)))
+    yield (
+        "a manifest with another digest",
+        Draft(edit_manifest=_told(lambda value: value["members"][0].update(sha256="0" * 64))),
+    )
     yield "a manifest of another title", Draft(edit_manifest=_told(lambda value: value.update(title="other")))
     yield "a manifest of another format", Draft(edit_manifest=_told(lambda value: value.update(format="sealrun/bundle-v2")))
     yield "a manifest that names itself", Draft(edit_manifest=_told(lambda value: value["members"].append(
@@ -333,8 +387,9 @@ def _dishonest() -> Iterator[tuple[str, Draft]]:
     yield "a statement that is not signed", Draft(attested=lambda names: names[1:])
     yield "a signed statement that is not inside", Draft(attested=lambda names: ["attestations/none.json", *names])
     yield "statements signed out of order", Draft(attested=lambda names: names[::-1])
-    yield "an attestation that is not signed", Draft(
-        extra={"attestations/a.json": b"{}"}, attested=lambda names: [name for name in names if "attest" not in name]
+    yield (
+        "an attestation that is not signed",
+        Draft(extra={"attestations/a.json": b"{}"}, attested=lambda names: [name for name in names if "attest" not in name]),
     )
     for name in ("a\\b", "C:x", "a//b", "../a", "policy/../a", "policy/.", "policy/ä", "policy/a b", "/policy/a", "policy/..."):
         yield f"the name {name!r}", Draft(extra={name: b""}) if name.isascii() else Draft(edit_tar=_renamed(name))
@@ -378,7 +433,6 @@ def _archives() -> Iterator[tuple[str, Edit]]:
     yield "two archives, one after the other", lambda data: data + data
     yield "members out of order", lambda data: _reordered(data, lambda names: [names[0], *names[:0:-1]])
     yield "the manifest last", lambda data: _reordered(data, lambda names: [*names[1:], names[0]])
-    yield "one block of zeros at the end", lambda data: data.rstrip(b"\0").ljust(len(data) - 10240, b"\0")
 
 
 def _told(change: Callable[[dict[str, Any]], object]) -> Edit:
@@ -426,8 +480,8 @@ def _renamed(name: str) -> Edit:
 
 
 def _with_field(data: bytes, offset: int, value: bytes) -> bytes:
-    """Change a field of the second header, its checksum made right again."""
-    at = data.index(b"evidence/")
+    """Change a field of a header, its checksum made right again."""
+    at = data.index(b"release.toml\0")
     header = data[at : at + offset] + value + data[at + offset + len(value) : at + 512]
     return data[:at] + _summed(header) + data[at + 512 :]
 
@@ -447,7 +501,9 @@ def _tar_with(data: bytes, info: tarfile.TarInfo, form: int = tarfile.USTAR_FORM
     """Add a member by Python's own writer, in its place by name."""
     if not info.mtime:
         info.mtime = 315_532_800
-    block = info.tobuf(form) if pax is None else tarfile.TarInfo.create_pax_global_header(pax) + info.tobuf(tarfile.USTAR_FORMAT)
+    block = (
+        info.tobuf(form) if pax is None else tarfile.TarInfo.create_pax_global_header(pax) + info.tobuf(tarfile.USTAR_FORMAT)
+    )
     at = data.index(b"release.toml\0")
     return (data[:at] + block + data[at:]).rstrip(b"\0").ljust(len(data), b"\0") + bytes(10240)
 
@@ -463,7 +519,7 @@ def _resigned(folder: Path, data: bytes) -> bytes:
 
 
 def _next(char: str) -> str:
-    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    alphabet = string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/"
     return alphabet[alphabet.index(char) ^ 1]
 
 

@@ -88,15 +88,15 @@ def _result(context: Context) -> result.Result:
     errors: list[tuple[int, str]] = []
     for name in pipeline.stages():
         progress, path = pipeline.progress_of(context, name), context.statement_path(name)
-        if progress.exit_code:
-            errors.append((progress.exit_code, f"{name}: {progress.reason}"))
-        elif not path.is_file():
-            errors.append((InputMissing.exit_code, f"{name}: left no statement; see {context.out / 'logs'}"))
         if path.is_file():
             statement = statements.load(path)
             found.append(statement)
-            if statement.predicate.error and not progress.exit_code:
+            if statement.predicate.error:
                 errors.append((statement.predicate.error_code, f"{name}: {statement.predicate.error}"))
+        elif progress.exit_code:
+            errors.append((progress.exit_code, f"{name}: {progress.reason}"))
+        else:
+            errors.append((InputMissing.exit_code, f"{name}: left no statement; see {context.out / 'logs'}"))
     outcomes = tuple(outcome for statement in found for outcome in statement.predicate.outcomes)
     failed = any(outcome.outcome is OutcomeKind.FAILED for outcome in outcomes)
     bundle = context.out / f"{context.plan.title}.evidence.tar"

@@ -223,7 +223,7 @@ CRASHES = {
     "writes other JSON": project.tool(lie="Path(option('--output')).write_text('{}'); sys.exit(0)"),
     "misses the canary": project.tool(lie="dependencies = [{**d, 'vulns': []} for d in dependencies]"),
     "drops the canary": project.tool(lie="dependencies = [d for d in dependencies if 'canary' not in d['name']]"),
-    "hides a finding": project.tool(lie="dependencies = [{**d, 'vulns': [] if d['name'] == 'forms-kit' else d['vulns']} for d in dependencies]"),
+    "hides a finding": project.tool(lie="[d['vulns'].clear() for d in dependencies if d['name'] == 'forms-kit']"),
     "hides one of two": project.tool(lie="dependencies = [{**d, 'vulns': d['vulns'][:1]} for d in dependencies]"),
     "invents a finding": project.tool(lie="dependencies[-1]['vulns'] = [{'id': 'CVE-1-1', 'fix_versions': [], 'aliases': []}]"),
     "asks for nonsense": project.tool(lie="ask('No Such Name', '1')"),

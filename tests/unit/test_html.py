@@ -38,6 +38,11 @@ COMPARISON = {
     ],
 }  # fmt: skip
 
+SNAPSHOT = {
+    "format": "sealrun/advisory-snapshot-v1", "origin": "a test", "licence": "CC0-1.0", "as_of": "2026-01-01",
+    "sha256": "7" * 64, "records": 9, "packages": ["jinja2"], "rejected": [], "facts": 4, "facts_sha256": "8" * 64,
+}  # fmt: skip
+
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
@@ -198,7 +203,29 @@ def test_bars_are_drawn_to_scale(release: Release) -> None:
     assert figures.bars[1].over
 
 
-@pytest.mark.parametrize("name", ["certify/certificate/reports/evaluation.report.json", "model/digests.json"])
+def test_what_was_looked_at_is_counted(release: Release) -> None:
+    """Advisories, audited packages, scanned files and components are counted in the evidence; what is missing is said to be."""
+    assert "audit not looked at: no snapshot.json" in text_of(page(release))
+    release.leave("audit/snapshot.json", {**SNAPSHOT, "as_of": "2025-12-31"})
+    release.leave("audit/questions.json", {"questions": [{"name": "jinja2", "version": "3.1.6", "ids": []}]})
+    release.leave("sbom/runner.cdx.json", {"bomFormat": "CycloneDX", "components": [{"name": "jinja2"}, {"name": "nox"}]})
+    seen = text_of(page(release))
+    assert "Advisory snapshot as of 2025-12-31, 9 records, 4 of them about packages in scope; a test" in seen
+    assert "Audited 1 packages" in seen
+    assert "SBOM of runner 2 components" in seen
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "certify/certificate/reports/evaluation.report.json",
+        "model/digests.json",
+        "audit/snapshot.json",
+        "audit/questions.json",
+        "secrets/scan.json",
+        "sbom/runner.cdx.json",
+    ],
+)
 def test_evidence_that_is_there_must_be_readable(release: Release, name: str) -> None:
     """Garbage in a file that a statement names is an error, never a gap on the page."""
     release.leave(name, {"metrics": "many"})

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import verify_bundle
 
+import verify_bundle
 from sealrun.errors import SealrunError
 from sealrun.evidence.verify import Verification, verify
 from sealrun.outcome import Verdict
@@ -18,7 +18,9 @@ CASES = {name: (code, make) for name, code, make in cases()}
 OURS = public_key().fingerprint
 
 
-def ours(path: Path, trust: Path | None = None, fingerprint: str | None = OURS, delivery: Path | None = None) -> tuple[int, str]:
+def ours(
+    path: Path, trust: Path | None = None, fingerprint: str | None = OURS, delivery: Path | None = None
+) -> tuple[int, str]:
     """Exit code and message of `invoke verify`."""
     try:
         found = verify(path, trust=trust, fingerprint=fingerprint, delivery=delivery)
@@ -27,7 +29,9 @@ def ours(path: Path, trust: Path | None = None, fingerprint: str | None = OURS, 
     return int(found.verdict is not Verdict.PASSED), ""
 
 
-def theirs(path: Path, trust: Path | None = None, fingerprint: str | None = OURS, delivery: Path | None = None) -> tuple[int, str]:
+def theirs(
+    path: Path, trust: Path | None = None, fingerprint: str | None = OURS, delivery: Path | None = None
+) -> tuple[int, str]:
     """Exit code and message of `verify_bundle.py`."""
     try:
         given = (str(value) if value else None for value in (trust, fingerprint, delivery))

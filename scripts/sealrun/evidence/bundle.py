@@ -87,10 +87,11 @@ def opened(path: Path) -> Iterator[Archive]:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise InputMissing(f"{path}: cannot be read ({error.strerror}); run `invoke release` or correct the path") from error
+    info = os.fstat(handle)
+    if not stat.S_ISREG(info.st_mode) or info.st_size > MAX_BUNDLE:
+        os.close(handle)
+        raise VerificationFailed(f"{path.name}: expected a regular file of at most {MAX_BUNDLE} bytes")
     with os.fdopen(handle, "rb") as stream:
-        info = os.fstat(handle)
-        if not stat.S_ISREG(info.st_mode) or info.st_size > MAX_BUNDLE:
-            raise VerificationFailed(f"{path.name}: expected a regular file of at most {MAX_BUNDLE} bytes")
         yield _scan(stream, info.st_size)
 
 

@@ -75,7 +75,7 @@ class PlanDocument(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def check(self, release: _Sha256, policy: _Files) -> None:
         """Raise VerificationFailed unless this is the plan of the *release* file and the *policy* files."""
-        _same(f"{PLAN}: judged_at", self.judged_at, str(_day(self.judged_at)))
+        _check_day(self.judged_at)
         content = digest.of_json([release, digest.of_manifest(policy)])
         for field, got, expected in (
             ("release", self.release, release),
@@ -109,8 +109,8 @@ def _same(where: str, got: str, expected: str) -> None:
         raise VerificationFailed(f"{where}: got {got}, expected {expected}; the plan is of another release or policy")
 
 
-def _day(text: str) -> date | None:
+def _check_day(text: str) -> None:
     try:
-        return date.fromisoformat(text)
-    except ValueError:
-        return None
+        date.fromisoformat(text)
+    except ValueError as problem:
+        raise VerificationFailed(f"{PLAN}: judged_at: got {text}, expected a day of the calendar") from problem

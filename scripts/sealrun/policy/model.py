@@ -18,6 +18,10 @@ type Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 type Text = Annotated[str, Meta(min_length=1, max_length=2000)]
 type Fraction = Annotated[float, Meta(ge=0, le=1)]
 type Count = Annotated[int, Meta(ge=0)]
+type Repository = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+\Z")]
+type SafeFormat = Literal[
+    "onnx", "onnx-data", "safetensors", "gguf", "json", "jsonl", "csv", "text", "sentencepiece", "parquet", "arrow"
+]
 
 
 class Posture(StrEnum):
@@ -28,8 +32,8 @@ class Posture(StrEnum):
 class Source(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where a model comes from: a local path (nothing more to say), or a trusted repository at a 40-hex revision."""
 
-    repository: Annotated[str, Meta(pattern=r"^[\w.-]+/[\w.-]+$")] | None = None
-    revision: Annotated[str, Meta(pattern="^[0-9a-f]{40}$")] | None = None
+    repository: Repository | None = None
+    revision: Annotated[str, Meta(pattern=r"^[0-9a-f]{40}\Z")] | None = None
 
 
 class ModelRef(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,6 +53,7 @@ class DataRef(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     path: Text
     sha256: digest.Sha256
     text_field: Name = "text"
+    source: Source = Source()
     licence: str = ""
 
 
@@ -114,11 +119,14 @@ class AuditGate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class ModelGate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Formats a model or data folder may hold, the ONNX operator domains known, and the repositories trusted as a source."""
+    """Formats a model or data folder may hold, the ONNX operator domains known, and the repositories trusted as a source.
 
-    formats: tuple[str, ...]
+    What may hold a pickle is no format to admit: a waiver admits one file of it, by digest.
+    """
+
+    formats: tuple[SafeFormat, ...]
     onnx_domains: tuple[str, ...]
-    trusted_repositories: tuple[str, ...] = ()
+    trusted_repositories: tuple[Repository, ...] = ()
 
 
 class SecretsGate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -6,41 +6,49 @@ counts for other bytes than those whose digest it carries; whatever is or asks f
 """
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from sealrun import digest, files
-from sealrun.errors import InputMissing, ToolFailed, UsageError
+from sealrun.errors import ToolFailed
 from sealrun.outcome import Finding, Judgement, Outcome, OutcomeKind, Severity, check
 from sealrun.policy import judge as policy
-from sealrun.policy.model import ModelRef
-from sealrun.reports import artifacts
+from sealrun.policy.model import DataRef, ModelRef
+from sealrun.reports import artifacts, hub, inventory
 from sealrun.reports.artifacts import Artifacts
 from sealrun.reports.formats import LISTING, OFFLINE_SWITCHES, VERDICTS, FormatReport, FormatVerdict, Listing
 from sealrun.stage import Context, Stage, Work, read_report
 from sealrun.venvs import Environment
 
 _DOCUMENTATION = ("README.md", "LICENSE")
+_PICKLE_BEARING = ("pickle", "zip", "numpy")  # what picklescan reads
 
 
 class _Problem(Struct, frozen=True, kw_only=True):
+    """`waivable` is the sha256 by which a waiver may name the file; None where nothing excuses the problem."""
+
     rule: str
     path: str
     message: str
+    waivable: digest.Sha256 | None = None
 
 
 def _inputs(context: Context) -> dict[str, digest.Sha256]:
-    listing = _look(context)
+    listing = inventory.look(context.plan, context.targets)
     return listing.digests() | {name: digest.of_bytes(why.encode()) for name, why in listing.refused.items()}
 
 
 def _gather(context: Context, work: Work) -> None:
-    listing = _look(context)
-    folders = _folders(context)
+    listing = inventory.look(context.plan, context.targets)
+    places = inventory.places(context.plan, context.targets)
     job = {
         "domains": list(context.plan.gates.model.onnx_domains),
-        "files": [{"path": entry.path, "file": str(_real(folders, entry.path))} for entry in listing.files],
+        "files": [
+            {"path": entry.path, "file": str(place.file(rest)), "folder": str(place.folder)}
+            for entry in listing.files
+            for role, _, rest in [entry.path.partition("/")]
+            for place in [places[role]]
+        ],
     }
     files.write_json(work.tmp / "job.json", job)
     files.write_json(work.out / LISTING, listing)
@@ -57,74 +65,19 @@ def _judge(context: Context) -> Judgement:
     found = {
         "model.digests": [] if context.targets else list(_unpinned(context, listing)),
         "model.formats": list(_inadmissible(context, listing, report.files)),
-        "model.code": [_Problem(rule="code", path=v.path, message=text) for v in report.files for text in v.code],
+        "model.code": [_code(v, text) for v in report.files for text in v.code],
         "model.source": [] if context.targets else list(_untrusted(context)),
         "data.offline": [] if context.targets else list(_online(report)),
     }
-    outcomes = tuple(_outcome(context, control, problems, report) for control, problems in found.items())
-    findings = tuple(_finding(control, problem) for control, problems in found.items() for problem in problems)
+    judged = {control: _waive(context, control, problems) for control, problems in found.items()}
+    outcomes = tuple(_outcome(context, control, said, report) for control, said in judged.items())
+    findings = tuple(finding for said in judged.values() for finding in said.findings)
     return Judgement(outcomes=outcomes, findings=findings)
-
-
-def _folders(context: Context) -> dict[str, Path]:
-    """Return what is looked at: the folder of each role and the data file, or the targets named. Raises InputMissing."""
-    release, base = context.plan.release, context.plan.base
-    if context.targets:
-        found = {target.name or target.resolve().name: target.resolve() for target in context.targets}
-        if len(found) != len(context.targets):
-            raise UsageError("model: two targets have the same name; judge them one after the other")
-    else:
-        found = {role: base / files.relative_name(ref.path, f"{role}.path") for role, ref in _models(context).items()}
-        found["data"] = base / files.relative_name(release.data.path, "data.path")
-    for role, path in found.items():
-        if not path.exists():
-            raise InputMissing(f"model: {role}: there is no {path}; correct its path in release.toml or fetch it first")
-    return found
-
-
-def _models(context: Context) -> dict[str, ModelRef]:
-    return {"baseline": context.plan.release.baseline, "candidate": context.plan.release.candidate}
-
-
-def _pins(context: Context) -> dict[str, digest.Sha256]:
-    """Return every file the release pins, `ROLE/PATH` to sha256."""
-    data = context.plan.release.data
-    pins = {f"{role}/{name}": sha for role, ref in _models(context).items() for name, sha in ref.files.items()}
-    return pins if context.targets else pins | {f"data/{Path(data.path).name}": data.sha256}
-
-
-def _real(folders: dict[str, Path], name: str) -> Path:
-    role, _, rest = name.partition("/")
-    return folders[role] / rest if folders[role].is_dir() else folders[role]
-
-
-def _look(context: Context) -> Listing:
-    """Return what stands in the folders, every regular file with its digest; nothing is followed out of them."""
-    pins = {} if context.targets else _pins(context)
-    found: list[digest.FileDigest] = []
-    refused: dict[str, str] = {}
-    for role, path in _folders(context).items():
-        for name in files.walk_files(path) if path.is_dir() else [path.name]:
-            shown = f"{role}/{name}".encode("utf-8", "backslashreplace").decode()
-            try:
-                root = path if path.is_dir() else path.parent
-                found.append(digest.describe_file(files.regular_file(root, name, role), shown))
-            except UsageError:
-                refused[shown] = "no regular file inside its folder, or an odd name"
-            except (InputMissing, OSError):
-                refused[shown] = "cannot be read"
-    names = {entry.path for entry in found} | refused.keys()
-    return Listing(
-        files=tuple(sorted(found)),
-        unlisted=tuple(sorted(names - pins.keys())) if pins else (),
-        missing=tuple(sorted(pins.keys() - names)),
-        refused=refused,
-    )
 
 
 def _artifacts(context: Context, listing: Listing) -> Artifacts:
     """Return the pinned files as they were found."""
-    wanted = _pins(context)
+    wanted = inventory.pins(context.plan)
 
     def of(role: str) -> digest.Manifest:
         entries = (entry for entry in listing.files if entry.path in wanted and entry.path.startswith(f"{role}/"))
@@ -148,7 +101,7 @@ def _check_coverage(listing: Listing, report: FormatReport) -> None:
 def _unpinned(context: Context, listing: Listing) -> Iterator[_Problem]:
     """Yield where the folders differ from the pins of the release."""
     seen = listing.digests()
-    for name, wanted in sorted(_pins(context).items()):
+    for name, wanted in sorted(inventory.pins(context.plan).items()):
         if name in listing.refused:
             yield _Problem(rule="refused", path=name, message=listing.refused[name])
         elif name not in seen:
@@ -157,7 +110,8 @@ def _unpinned(context: Context, listing: Listing) -> Iterator[_Problem]:
             yield _Problem(rule="changed", path=name, message=f"has the sha256 {seen[name]}, pinned is {wanted}")
     for name in listing.unlisted:
         if name.partition("/")[2] not in _DOCUMENTATION or name in listing.refused:
-            yield _Problem(rule="unlisted", path=name, message="no pin in release.toml names it")
+            why = f" ({listing.refused[name]})" if name in listing.refused else ""
+            yield _Problem(rule="unlisted", path=name, message=f"no pin in release.toml names it{why}")
 
 
 def _inadmissible(context: Context, listing: Listing, verdicts: Sequence[FormatVerdict]) -> Iterator[_Problem]:
@@ -167,17 +121,29 @@ def _inadmissible(context: Context, listing: Listing, verdicts: Sequence[FormatV
         if verdict.sha256 != seen[verdict.path]:
             yield _Problem(rule="changed", path=verdict.path, message="changed while it was judged")
         if verdict.format not in admitted:
-            yield _Problem(rule=verdict.format, path=verdict.path, message=f"is {verdict.format}, which policy does not admit")
+            waivable = verdict.sha256 if verdict.format in _PICKLE_BEARING else None
+            text = f"is {verdict.format}, which policy does not admit"
+            yield _Problem(rule=verdict.format, path=verdict.path, message=text, waivable=waivable)
         for text in verdict.problems:
-            yield _Problem(rule=verdict.format, path=verdict.path, message=text)
+            yield _Problem(rule="content", path=verdict.path, message=text)
     if context.targets:
         yield from (_Problem(rule="refused", path=name, message=why) for name, why in sorted(listing.refused.items()))
 
 
+def _code(verdict: FormatVerdict, text: str) -> _Problem:
+    return _Problem(rule="code", path=verdict.path, message=text, waivable=verdict.sha256)
+
+
 def _untrusted(context: Context) -> Iterator[_Problem]:
-    """Yield the models that come neither from a local path nor from a trusted repository at a full revision."""
+    """Yield what comes neither from a local path nor from a trusted repository at a full revision."""
     trusted = context.plan.gates.model.trusted_repositories
-    for role, ref in _models(context).items():
+    release = context.plan.release
+    refs: tuple[tuple[str, ModelRef | DataRef], ...] = (
+        ("baseline", release.baseline),
+        ("candidate", release.candidate),
+        ("data", release.data),
+    )
+    for role, ref in refs:
         source = ref.source
         if source.repository is None and source.revision is not None:
             yield _Problem(rule="revision", path=role, message=f"names the revision {source.revision} of no repository")
@@ -185,6 +151,10 @@ def _untrusted(context: Context) -> Iterator[_Problem]:
             yield _Problem(rule="repository", path=role, message=f"comes from {source.repository}, which policy does not trust")
         elif source.repository is not None and source.revision is None:
             yield _Problem(rule="revision", path=role, message=f"comes from {source.repository} at no revision")
+        cached = hub.origin_of(context.plan.base / ref.path)
+        if cached is not None and cached != (source.repository, source.revision):
+            where = f"{cached[0]} at {cached[1]}"
+            yield _Problem(rule="revision", path=role, message=f"lies in the cache of {where}, which is not its source")
 
 
 def _online(report: FormatReport) -> Iterator[_Problem]:
@@ -196,23 +166,55 @@ def _online(report: FormatReport) -> Iterator[_Problem]:
         yield _Problem(rule="network", path="data", message="the sandbox could reach the network")
 
 
-def _outcome(context: Context, control: str, problems: Sequence[_Problem], report: FormatReport) -> Outcome:
+class _Said(Struct, frozen=True, kw_only=True):
+    """What became of the problems of a control: findings with their outcomes, complaints, and who waived what."""
+
+    findings: tuple[Finding, ...]
+    complaints: tuple[str, ...]
+    waived: tuple[str, ...]
+
+
+def _waive(context: Context, control: str, problems: Sequence[_Problem]) -> _Said:
+    """Let waivers meet what they may admit: one file's format or code, named by its sha256 and by nothing else."""
+    fixed = [problem for problem in problems if problem.waivable is None]
+    open_ = [problem for problem in problems if problem.waivable is not None]
+    asked = [_finding(control, problem, path=None) for problem in open_]
+    judged = policy.judge_findings(context.plan, control, asked, unused_fails=not context.targets)
+    met = [structs.replace(finding, path=p.path) for finding, p in zip(judged.findings, open_, strict=True)]
+    failed = [finding for finding in met if finding.outcome is OutcomeKind.FAILED]
+    findings = [_finding(control, problem, path=problem.path) for problem in fixed]
+    paths = {finding.fingerprint: finding.path for finding in met}
+    return _Said(
+        findings=(*findings, *met),
+        complaints=(*(f"{finding.path}: {finding.message}" for finding in (*findings, *failed)), *judged.problems),
+        waived=tuple(
+            f"{paths[finding.fingerprint]} {finding.message}: reviewed by {waiver.approver} on {waiver.granted}, "
+            f"holds until {waiver.expires}"
+            for finding, waiver in judged.waived
+        ),
+    )
+
+
+def _outcome(context: Context, control: str, said: _Said, report: FormatReport) -> Outcome:
     expected, passed, evidence = _LINES[control]
     if context.targets and control in ("model.digests", "model.source", "data.offline"):
         seen = "files named on the command line have no release"
         return Outcome(control=control, outcome=OutcomeKind.NOT_APPLICABLE, seen=seen, expected=expected)
-    listed = policy.listed([f"{problem.path}: {problem.message}" for problem in problems])
+    where = f"evidence/model/{evidence}" if evidence else ""
+    if said.waived and not said.complaints:
+        seen = policy.listed(said.waived)
+        return Outcome(control=control, outcome=OutcomeKind.WAIVED, seen=seen, expected=expected, evidence=where)
     remedy = next(line.solution for line in context.plan.checklist.control if line.id == control)
     return check(
-        control, not problems, seen=listed or passed.format(files=len(report.files)), expected=expected, remedy=remedy,
-        evidence=f"evidence/model/{evidence}" if evidence else "",
+        control, not said.complaints, seen=policy.listed(said.complaints) or passed.format(files=len(report.files)),
+        expected=expected, remedy=remedy, evidence=where,
     )  # fmt: skip
 
 
-def _finding(control: str, problem: _Problem) -> Finding:
+def _finding(control: str, problem: _Problem, *, path: str | None) -> Finding:
     return Finding(
-        control=control, rule=problem.rule, outcome=OutcomeKind.FAILED, severity=Severity.HIGH, path=problem.path,
-        message=problem.message,
+        control=control, rule=problem.rule, outcome=OutcomeKind.FAILED, severity=Severity.HIGH, path=path,
+        message=problem.message, fingerprint=problem.waivable,
     )  # fmt: skip
 
 

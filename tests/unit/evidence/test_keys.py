@@ -1,6 +1,7 @@
 """Keys: made once, whole, and for nobody else's eyes."""
 
 import multiprocessing
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,63 @@ def test_what_is_no_key_is_refused(folder: Path, content: bytes) -> None:
 
 def _fingerprint(name: str) -> str:
     return keys.fingerprint(keys.private(name))
+
+
+def test_a_linked_key_is_refused(folder: Path, tmp_path: Path) -> None:
+    """A key file that is a link, dangling or not, is not used."""
+    path = keys.private("one")
+    path.rename(folder / "moved.pem")
+    path.symlink_to("moved.pem")
+    with pytest.raises(UsageError, match="link"):
+        keys.private("one")
+    (folder / "two.pem").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="link"):
+        keys.private("two")
+
+
+def test_the_release_key_has_its_public_half_beside_it(folder: Path) -> None:
+    """release.pub is the PEM of release.pem's public half, made again when it is another key's."""
+    key = keys.public_key(keys.release())
+    assert keys.parse_public((folder / "release.pub").read_bytes(), "test") == key
+    (folder / "release.pub").write_bytes(b"another")
+    keys.release()
+    assert (folder / "release.pub").read_bytes() == key.pem
+
+
+def test_a_key_of_another_kind_is_refused(folder: Path) -> None:
+    """An RSA key under the name of a release key is not used."""
+    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    path = keys.private("one")
+    path.write_bytes(generate_private_key(SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    with pytest.raises(UsageError, match="no Ed25519 key"):
+        keys.public_key(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda pem: b"",
+        lambda pem: pem * 2,
+        lambda pem: pem.replace(b"PUBLIC", b"PRIVATE"),
+        lambda pem: pem[:40] + b"!" + pem[41:],
+        lambda pem: pem.replace(b"MCow", b"MCox"),
+        lambda pem: pem.decode().encode("utf-16"),
+    ],
+)
+def test_what_is_no_public_key_is_refused(folder: Path, change: Callable[[bytes], bytes]) -> None:
+    """Only one sound Ed25519 key in one PEM block is a public key."""
+    pem = keys.public_key(keys.private("one")).pem
+    with pytest.raises(UsageError, match="where it stood"):
+        keys.parse_public(change(pem), "where it stood")
+
+
+def test_a_trust_folder_is_its_pub_files(folder: Path, tmp_path: Path) -> None:
+    """Every *.pub of a folder is trusted, other files are not looked at; an empty folder trusts nobody."""
+    assert keys.load_trusted(tmp_path) == ()
+    known = [keys.public_key(keys.private(name)) for name in ("one", "two")]
+    for number, key in enumerate(known):
+        (tmp_path / f"{number}.pub").write_bytes(key.pem)
+    (tmp_path / "README.md").write_text("not a key", "utf-8")
+    assert set(keys.load_trusted(tmp_path)) == set(known)

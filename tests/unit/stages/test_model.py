@@ -14,7 +14,7 @@ from sealrun import digest, files, venvs
 from sealrun.errors import InputMissing, ToolFailed, UsageError
 from sealrun.outcome import OutcomeKind, Verdict
 from sealrun.policy.model import Source
-from sealrun.reports import artifacts
+from sealrun.reports import artifacts, inventory
 from sealrun.stage import INSIDE, Context
 from sealrun.stages import model
 from tests.small import context_of, execute, failed, outcome, repository, use_environments
@@ -235,7 +235,7 @@ open(path, "wb").write(data)
     ("what", "named"),
     [
         ("domain", "operators of the domain 'example.custom'"),
-        ("external", "lies outside the file"),
+        ("external", "lies outside the folder"),
         ("broken", "the ONNX checker refuses it"),
         ("field", "holds data that ONNX does not define"),
     ],
@@ -382,7 +382,7 @@ def test_a_scanner_that_fails_is_an_error(root: Path, script: str | None, said: 
 def reported(root: Path, change: Callable[[dict[str, Any]], object]) -> Context:
     """Return a context with evidence as the scanner leaves it for the example, changed."""
     context = context_of(root)
-    listing = model._look(context)
+    listing = inventory.look(context.plan, context.targets)
     folder = files.empty_folder(context.evidence("model"))
     files.write_json(folder / "listing.json", listing)
     verdicts = [

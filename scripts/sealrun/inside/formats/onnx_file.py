@@ -1,0 +1,135 @@
+"""ONNX: a model parsed without its external data, each message in it looked at.
+
+Rules: no field that ONNX does not define; operators of domains that policy knows, or functions defined in the model itself;
+external data only as a file of the same folder, each piece inside it; the ONNX checker must agree.
+
+Source: onnx.proto and docs/ExternalData.md of the ONNX repository.
+"""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
+from google.protobuf.unknown_fields import UnknownFieldSet  # type: ignore[import-untyped]
+
+from sealrun.inside.formats import pickles
+
+MAX_MODEL = 2 * 1024**3
+_KEYS = {"location", "offset", "length", "checksum", "basepath"}
+
+type Pieces = dict[str, list[tuple[int, int]]]
+
+
+def load(file: Path) -> onnx.ModelProto | None:
+    """Return the ONNX model in *file* without its external data, None when it is none."""
+    if file.stat().st_size > MAX_MODEL:
+        return None
+    try:
+        model = onnx.load(str(file), format="protobuf", load_external_data=False)
+    except (DecodeError, ValueError):
+        return None
+    return model if model.ir_version and (model.graph.node or model.graph.initializer) else None
+
+
+def read(model: onnx.ModelProto, folder: Path, details: dict[str, Any], domains: set[str], pieces: Pieces) -> Iterator[str]:
+    """Yield what is wrong with an ONNX model; fill *details*, and *pieces* with what it takes from which file."""
+    used: set[str] = set()
+    functions = {(function.domain, function.name) for function in model.functions}
+    for message in messages(model):
+        if len(UnknownFieldSet(message)):
+            yield f"holds data that ONNX does not define, in a {message.DESCRIPTOR.name}"
+        if isinstance(message, onnx.TensorProto) and (message.external_data or message.data_location):
+            yield from _external(message, folder, pieces)
+        if isinstance(message, onnx.NodeProto) and (message.domain, message.op_type) not in functions:
+            used.add(message.domain)
+        if isinstance(message, onnx.StringStringEntryProto):
+            yield from pickles.encoded(message.value.encode())
+    imported = {entry.domain: entry.version for entry in model.opset_import}
+    own = {domain for domain, _ in functions}
+    for domain in sorted((used | (imported.keys() - own)) - domains):
+        yield f"uses operators of the domain {domain[:100]!r}, which policy does not know"
+    if not any(imported.get(name, 0) > 0 for name in ("", "ai.onnx")):
+        yield "names no version of the standard operators"
+    details |= _described(model, used, imported)
+    yield from _checked(model)
+
+
+def messages(model: Message) -> Iterator[Message]:
+    """Yield *model* and every message inside it."""
+    rest = [model]
+    while rest:
+        item = rest.pop()
+        yield item
+        for field, value in item.ListFields():
+            if field.message_type is not None:
+                rest += list(value) if not isinstance(value, Message) else [value]
+
+
+def _external(tensor: onnx.TensorProto, folder: Path, pieces: Pieces) -> Iterator[str]:
+    """Yield what is wrong with the place outside the file that *tensor* names; note a sound one in *pieces*."""
+    said = {entry.key: entry.value for entry in tensor.external_data}
+    name, where = said.get("location", ""), f"tensor {tensor.name[:100]!r}"
+    parts = PurePosixPath(name).parts
+    numbers = [said.get("offset", "0"), said.get("length", "")]
+    if len(said) != len(tensor.external_data) or said.keys() - _KEYS or "basepath" in said:
+        yield f"{where}: its external data is described twice or oddly"
+    elif not parts or name != "/".join(parts) or ".." in parts or "\\" in name or ":" in name or name.startswith("/"):
+        yield f"{where} lies outside the folder, at {name[:100]!r}"
+    elif not all(number.isascii() and number.isdigit() and len(number) < 19 for number in numbers):
+        yield f"{where}: offset or length of its external data is missing or no number"
+    else:
+        begin, length = int(numbers[0]), int(numbers[1])
+        target = folder / name
+        if any((folder / Path(*parts[: n + 1])).is_symlink() for n in range(len(parts))) or not target.is_file():
+            yield f"{where} lies outside the file, at {name[:100]!r}, which is no regular file of the folder"
+        elif begin + length > target.stat().st_size:
+            yield f"{where} leaves the file {name[:100]!r}"
+        elif length != _bytes_of(tensor):
+            yield f"{where}: shape and data size disagree"
+        else:
+            pieces.setdefault(name, []).append((begin, begin + length))
+
+
+def _bytes_of(tensor: onnx.TensorProto) -> int:
+    """Return how many bytes the data of *tensor* takes outside a model."""
+    narrow = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
+    try:
+        kind = onnx.TensorProto.DataType.Name(tensor.data_type)
+        bits = narrow.get(kind) or onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize * 8
+    except (ValueError, KeyError):
+        return -1
+    return -1 if kind in ("STRING", "UNDEFINED") else -(-math.prod(tensor.dims) * bits // 8)
+
+
+def _described(model: onnx.ModelProto, used: set[str], imported: dict[str, int]) -> dict[str, Any]:
+    kinds = {onnx.TensorProto.DataType.Name(t.data_type) for t in model.graph.initializer if 0 < t.data_type < 100}
+    return {
+        "opset": max((imported.get(name, 0) for name in ("", "ai.onnx")), default=0),
+        "domains": sorted(name or "ai.onnx" for name in used),
+        "ir_version": model.ir_version,
+        "nodes": len(model.graph.node),
+        "parameters": min(sum(math.prod(tensor.dims) for tensor in model.graph.initializer), 2**63 - 1),
+        "dtypes": sorted(kinds),
+    }
+
+
+def _checked(model: onnx.ModelProto) -> Iterator[str]:
+    """Yield what the ONNX checker says. External data is judged above: the checker would want to be where the model lies."""
+    try:
+        for message in messages(model):
+            if isinstance(message, onnx.TensorProto) and message.data_location:
+                _empty(message)
+        onnx.checker.check_model(model)
+    except (onnx.checker.ValidationError, ValueError) as error:
+        yield f"the ONNX checker refuses it: {str(error).splitlines()[0][:200] if str(error) else type(error).__name__}"
+
+
+def _empty(tensor: onnx.TensorProto) -> None:
+    """Make *tensor* one without elements: the checker then asks for no data."""
+    tensor.ClearField("external_data")
+    tensor.ClearField("data_location")
+    del tensor.dims[:]
+    tensor.dims.append(0)

@@ -1,0 +1,219 @@
+"""Text: UTF-8 without control characters; JSON, JSON lines and CSV are text with rules of their own.
+
+Rules: a file is read in pieces, so that a large one takes no more memory than a small one; what a text hides (encoded pickles),
+asks for (remote code, objects by name) or is (a script, whatever it is called) is said.
+"""
+
+import ast
+import codecs
+import csv
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sealrun.inside.formats import pickles, strict, templates
+
+MAX_JSON = 256 * 1024 * 1024
+MAX_LINE = 64 * 1024 * 1024
+_PIECE = 4 * 1024 * 1024
+_OVERLAP = 4096
+_CONTROL = bytes(sorted({*range(9), 11, *range(14, 32), 127}))
+_MAX_COLUMNS = 1000
+_SMALL = 512 * 1024
+_YAML_OBJECTS = re.compile(
+    rb"!!?python/|tag:yaml\.org,2002:python/|:\s+!(?:new|apply|name|module|call):|^\s*_target_\s*:", re.MULTILINE
+)
+_PYTHON = re.compile(
+    r"^(?:import|from|def|class|async def|@\w+|__import__)\b|\b(?:exec|eval|__import__|open|system|popen)\(", re.MULTILINE
+)
+_MARKUP = re.compile(rb"\A\s*(?:<!doctype html|<html|<script|<svg|<\?php|<%)", re.IGNORECASE)
+_TEST_VIRUS = b"EICAR-STANDARD-ANTIVIRUS-" + b"TEST-FILE"
+_LIBRARIES = ("transformers", "diffusers", "sentence_transformers", "keras", "tensorflow.keras", "tf_keras", "keras_hub")
+
+
+def is_text(file: Path) -> bool:
+    """Return whether *file* is UTF-8 text without control characters."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with file.open("rb") as stream:
+        try:
+            while piece := stream.read(_PIECE):
+                if len(piece.translate(None, _CONTROL)) != len(piece):
+                    return False
+                decoder.decode(piece)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return False
+    return True
+
+
+def kind_of(file: Path) -> str:
+    """Return json, jsonl, csv, script or text; of a text that is none of these its name decides what is wrong with it."""
+    suffix = file.suffix.lower()
+    with file.open("rb") as stream:
+        head = stream.read(_PIECE).removeprefix(codecs.BOM_UTF8)
+    if head.startswith(b"#!"):
+        return "script"
+    named = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv"}
+    if suffix in named:
+        return named[suffix]
+    if not head.lstrip().startswith((b"{", b"[", b'"')):
+        return "text"
+    if file.stat().st_size <= MAX_JSON and strict.strict_json(file.read_text("utf-8-sig"))[1] is None:
+        return "json"
+    first, _, more = head.partition(b"\n")
+    return "jsonl" if more and strict.strict_json(first.decode("utf-8", "replace"))[1] is None else "text"
+
+
+def read(file: Path, found: str, details: dict[str, Any], code: list[str]) -> Iterator[str]:
+    """Yield what is wrong with a file of text; fill *details*, and *code* with what in it is or asks for code."""
+    yield from _hidden(file)
+    if found == "json":
+        yield from _read_json(file, details, code)
+    elif found == "jsonl":
+        yield from _read_lines(file, details, code)
+    elif found == "csv":
+        yield from _read_csv(file, details)
+    elif file.stat().st_size <= _SMALL:
+        text = file.read_text("utf-8-sig")
+        code += asked_by_text(text, file.suffix.lower())
+        if file.suffix.lower() != ".md":
+            yield from templates.judge(text, strictly=file.suffix.lower() in (".jinja", ".jinja2", ".j2"))
+
+
+def _hidden(file: Path) -> Iterator[str]:
+    """Yield what no text of a model has any business with."""
+    with file.open("rb") as stream:
+        before = b""
+        while piece := stream.read(_PIECE):
+            if _TEST_VIRUS in before + piece:
+                yield "holds the test pattern of virus scanners"
+                return
+            if found := next(pickles.encoded(before + piece), ""):
+                yield found
+                return
+            before = piece[-_OVERLAP:]
+
+
+def _read_json(file: Path, details: dict[str, Any], code: list[str]) -> Iterator[str]:
+    if file.stat().st_size > MAX_JSON:
+        yield f"has {file.stat().st_size} bytes, expected at most {MAX_JSON} of JSON"
+        return
+    value, problem = strict.strict_json(file.read_text("utf-8-sig"))
+    if problem:
+        yield problem
+        return
+    code += dict.fromkeys(asked_code(value))
+    yield from dict.fromkeys(_templates_in(value))
+    if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+        details |= _table(len(value), {str(key) for row in value for key in row})
+
+
+def _read_lines(file: Path, details: dict[str, Any], code: list[str]) -> Iterator[str]:
+    """Yield what is wrong with JSON lines."""
+    columns: set[str] = set()
+    number = 0
+    with file.open("rb") as stream:
+        for number, line in enumerate(iter(lambda: stream.readline(MAX_LINE + 1), b""), 1):
+            if len(line) > MAX_LINE:
+                yield f"line {number} has more than {MAX_LINE} bytes"
+                return
+            if not line.strip():
+                yield f"line {number} is empty"
+                continue
+            value, problem = strict.strict_json(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+            if problem:
+                yield f"line {number}: {problem}"
+                return
+            code += [name for name in asked_code(value) if name not in code]
+            if isinstance(value, dict) and len(columns) < _MAX_COLUMNS:
+                columns |= value.keys()
+    details |= _table(number, columns)
+
+
+def _read_csv(file: Path, details: dict[str, Any]) -> Iterator[str]:
+    with file.open("r", encoding="utf-8-sig", newline="") as stream:
+        rows = csv.reader(stream, delimiter="\t" if file.suffix.lower() == ".tsv" else ",", strict=True)
+        try:
+            header = next(rows, [])
+            if not header or len(set(header)) != len(header):
+                yield "the first row names no columns, or one twice"
+                return
+            count = 0
+            for count, row in enumerate(rows, 1):
+                if len(row) != len(header):
+                    yield f"row {count} has {len(row)} fields, the first row {len(header)}"
+                    return
+        except csv.Error as error:
+            yield f"row {rows.line_num} is no CSV ({error})"
+            return
+    details |= _table(count, set(header))
+
+
+def _table(rows: int, columns: set[str]) -> dict[str, Any]:
+    return {"rows": rows, "columns": sorted(columns)[:_MAX_COLUMNS], "encoding": "UTF-8"}
+
+
+def _templates_in(value: Any) -> Iterator[str]:
+    """Yield what is wrong with the templates in a JSON value: those called so, and every text that looks like one."""
+    for item in strict.objects({"": value}):
+        for key, inner in item.items():
+            strictly = "chat_template" in key
+            for text in [inner] if isinstance(inner, str) else inner if isinstance(inner, list) else []:
+                if isinstance(text, str):
+                    yield from templates.judge(text, strictly=strictly)
+            if strictly and isinstance(inner, list | dict):
+                named = [part.get("template") for part in strict.objects(inner)] + list(strict.children(inner))
+                for text in named:
+                    if isinstance(text, str):
+                        yield from templates.judge(text, strictly=True)
+
+
+def asked_code(value: Any) -> Iterator[str]:
+    """Yield by what a JSON *value* asks a library to run code that comes with the model, or to import what it names."""
+    for item in strict.objects(value):
+        for key in ("auto_map", "custom_pipelines"):
+            if item.get(key):
+                yield f"{key} names code to load"
+        if item.get("trust_remote_code"):
+            yield "trust_remote_code is set"
+        if "_target_" in item:
+            yield "_target_ names an object to call"
+        if item.get("class_name") in ("Lambda", "__lambda__", "TFOpLambda", "SlicingOpLambda"):
+            yield "a Keras Lambda layer holds code"
+        module = item.get("module")
+        if "class_name" in item and isinstance(module, str) and not _known(module):
+            yield f"a Keras object comes from the module {module[:100]!r}"
+        kind = item.get("type")
+        if {"idx", "name", "path"} <= item.keys() and isinstance(kind, str) and not _known(kind):
+            yield f"a module of the type {kind[:100]!r} is to be imported"
+        library = item.get("parent_library")
+        if isinstance(library, str) and not _known(library):
+            yield f"parent_library names {library[:100]!r} to be imported"
+        if "nbformat" in item and "cells" in item:
+            yield "is a notebook"
+
+
+def _known(module: str) -> bool:
+    return any(module == library or module.startswith(f"{library}.") for library in _LIBRARIES)
+
+
+def asked_by_text(text: str, suffix: str) -> Iterator[str]:
+    """Yield by what a plain text is or asks for code."""
+    data = text.encode()
+    if _YAML_OBJECTS.search(data):
+        yield "is YAML that names objects to make"
+    if _MARKUP.match(data):
+        yield "is a page or a script for a browser or a server"
+    if suffix != ".md" and _PYTHON.search(text) and _is_python(text):
+        yield "is Python source"
+
+
+def _is_python(text: str) -> bool:
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    calls = any(isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) for node in tree.body)
+    return calls or any(isinstance(node, kinds) for node in tree.body)
