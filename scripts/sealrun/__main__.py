@@ -125,6 +125,22 @@ def run_locks(options: argparse.Namespace) -> int:
     return 0
 
 
+def run_sbom(options: argparse.Namespace) -> int:
+    """Write the one SBOM over every locked environment."""
+    from sealrun.stages import sbom
+
+    context = context_of(options.root, None, Path("build"))
+    for name in (*sbom.STAGE.requires, "sbom"):
+        install(argparse.Namespace(root=options.root, names=[name]))
+        predicate = pipeline.execute(pipeline.stage_named(name), context).predicate
+        if predicate.verdict is not Verdict.PASSED:
+            console.stage_summary(predicate, pipeline.progress_of(context, name))
+            return predicate.error_code or result.EXIT_FAILED
+    sbom.publish(context, options.target)
+    print(f"written: {options.target}", file=sys.stderr)
+    return 0
+
+
 def run_advisories(options: argparse.Namespace) -> int:
     """Import an advisory snapshot into policy/advisories."""
     from sealrun import advisories
@@ -181,6 +197,11 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument("--out", type=Path)
     init.add_argument("--root", type=Path, default=Path(), help=argparse.SUPPRESS)
     init.set_defaults(run=run_init)
+
+    sbom = commands.add_parser("sbom", help="write one SBOM over every locked environment")
+    sbom.add_argument("target", type=Path, metavar="OUT")
+    sbom.add_argument("--root", type=Path, default=Path(), help=argparse.SUPPRESS)
+    sbom.set_defaults(run=run_sbom)
 
     advisories = commands.add_parser("advisories", help="import an advisory snapshot into policy/advisories")
     advisories.add_argument("locks", nargs="*", type=Path, help="keep advisories for the packages of these locks too")

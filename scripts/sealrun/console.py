@@ -33,7 +33,7 @@ def stderr() -> Console:
 
 def complain(error: SealrunError) -> None:
     """Say an error in one paragraph."""
-    stderr().print(Text(f"sealrun: {error}", style="red"))
+    stderr().print(Text(plain(f"sealrun: {error}"), style="red"))
 
 
 def stage_summary(predicate: StagePredicate, progress: Progress) -> None:
@@ -42,7 +42,7 @@ def stage_summary(predicate: StagePredicate, progress: Progress) -> None:
     how = "reused" if progress.reused else "run"
     out.print(Text(f"{predicate.stage}: {predicate.verdict.value} ({how}, {progress.seconds:.1f} s)"))
     if predicate.error:
-        out.print(Text(f"  {predicate.error}", style="red"))
+        out.print(Text(plain(f"  {predicate.error}"), style="red"))
     for outcome in predicate.outcomes:
         if outcome.outcome is OutcomeKind.FAILED or outcome.warning:
             out.print(_reasons(outcome))
@@ -64,7 +64,7 @@ def checklist_table(checklist: Checklist, outcomes: Sequence[Outcome]) -> Table:
         said, style = outcome.outcome.value.replace("_", " "), _STYLES[outcome.outcome]
         if outcome.warning:
             said, style = "warning", "yellow"
-        table.add_row(Text(f"  {control.title}"), Text(said, style=style), Text(outcome.seen))
+        table.add_row(Text(f"  {control.title}"), Text(said, style=style), Text(plain(outcome.seen)))
     return table
 
 
@@ -72,7 +72,7 @@ def verified(found: Verification) -> None:
     """Say what a verified bundle shows, step by step, and its verdict."""
     out = stderr()
     for step in found.steps:
-        out.print(Text(f"  {step}"))
+        out.print(Text(plain(f"  {step}")))
     failures(found.controls)
     passed = found.verdict is Verdict.PASSED
     out.print(Text(f"{found.title}: {'passed' if passed else 'FAILED'}", style="bold green" if passed else "bold red"))
@@ -88,9 +88,14 @@ def failures(outcomes: Sequence[Outcome]) -> None:
             stderr().print(_reasons(outcome))
 
 
+def plain(text: str) -> str:
+    """Return *text* without control characters: a bundle or a tool may not steer the terminal."""
+    return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
 def _reasons(outcome: Outcome) -> Text:
     head, style = ("warning", "yellow") if outcome.warning else ("failed", "red")
     lines = [f"  {outcome.control}: {head}: {outcome.seen}", f"    expected: {outcome.expected}"]
     if todo := outcome.warning or outcome.remedy:
         lines.append(f"    do: {todo}")
-    return Text("\n".join(lines), style=style)
+    return Text(plain("\n".join(lines)), style=style)

@@ -126,8 +126,11 @@ def load_toml[T](path: Path, kind: type[T]) -> T:
     return convert(value, kind, str(path))
 
 
-def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Write *path* whole or not at all; its folder must exist. A file that holds these bytes is left alone. Raises OSError."""
+def write_bytes(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = True) -> None:
+    """Write *path* whole or not at all; its folder must exist. A file that holds these bytes is left alone.
+
+    `durable` waits until it is on the disk. Raises OSError.
+    """
     if _holds(path, data):
         return
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -136,7 +139,8 @@ def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
             stream.write(data)
             stream.flush()
             os.fchmod(stream.fileno(), mode)
-            os.fsync(stream.fileno())
+            if durable:
+                os.fsync(stream.fileno())
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
@@ -159,7 +163,8 @@ def write_json(path: Path, value: Any) -> None:
 def readable_json(value: Any) -> bytes:
     """Return *value* as indented, sorted UTF-8 JSON with a final newline."""
     plain = msgspec.to_builtins(value)
-    return json.dumps(plain, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    compact = json.dumps(plain, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
+    return msgspec.json.format(compact, indent=2) + b"\n"
 
 
 def empty_folder(path: Path) -> Path:

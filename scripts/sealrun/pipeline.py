@@ -251,7 +251,7 @@ def _tools(stage: Stage, context: Context) -> tuple[statements.Tool, ...]:
 def _note(context: Context, progress: Progress) -> None:
     path = progress_path(context, progress.stage)
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_json(path, progress)
+    files.write_bytes(path, files.readable_json(progress), durable=False)  # only for whoever looks on
 
 
 def forget(context: Context) -> None:

@@ -47,6 +47,8 @@ def release(context: Context, options: Sequence[str], *, jobs: str, fresh: bool)
 def _run_sessions(context: Context, options: Sequence[str], jobs: str) -> None:
     """Start nox for all stages and show how they go. A stage that fails does not stop those after it."""
     pipeline.forget(context)
+    for name in (f"{context.plan.title}.evidence.tar", f"{context.plan.title}.intoto.jsonl", "report.html"):
+        (context.out / name).unlink(missing_ok=True)  # nobody may ship what an earlier run made
     logs = files.empty_folder(context.out / "logs" / "nox")
     noxfile = context.root / "noxfile.py"
     command = sandbox.Command(

@@ -13,7 +13,6 @@ from sealrun import digest, files
 from sealrun.errors import UsageError
 from sealrun.policy.model import Release
 
-_DOCUMENTATION = ("README.md", "LICENSE")
 _MAX_LINE = 64 * 1024 * 1024
 _TEXT_FIELDS = ("text", "content", "document", "sentence", "prompt")
 
@@ -82,7 +81,7 @@ def _release(places: dict[str, Path], base: Path, name: str, version: str) -> It
 
 def _model(role: str, path: str, folder: Path) -> Iterator[str]:
     """Yield the tables of one model."""
-    names = [name for name in files.walk_files(folder) if name not in _DOCUMENTATION]
+    names = list(files.walk_files(folder))
     artifact = _one_of([name for name in names if name.endswith(".onnx")], role, "an ONNX model (*.onnx)")
     tokenizer = _one_of([name for name in names if Path(name).name == "tokenizer.json"], role, "a tokenizer.json")
     yield (

@@ -1,7 +1,7 @@
 """Audit: is any locked package known to be vulnerable, exceptions documented?
 
 Rules: pip-audit asks a service of ours on the loopback, over the pinned advisories; a pass needs a proof of coverage: locked =
-asked = audited, whatever a pin's marker says of this platform, and every package inside the snapshot's scope; in each batch
+asked = audited, whatever a pin's marker says of this platform, and no package whose advisories were left out; in each batch
 goes a canary that must be found, so that a chain which finds nothing is an error; what pip-audit reports must equal what
 the judge reads from the same facts by itself.
 
@@ -170,14 +170,14 @@ def _coverage(evidence: Audited, gaps: Sequence[Finding]) -> Outcome:
     rejected = f", {len(evidence.snapshot.rejected)} records of the snapshot rejected" if evidence.snapshot.rejected else ""
     seen = policy.listed([gap.message for gap in gaps]) if gaps else f"{counted}, each asked and answered{rejected}"
     return check(
-        "audit.coverage", not gaps, seen=seen, expected="every pin hashed, asked about, answered, and in the snapshot's scope",
+        "audit.coverage", not gaps, seen=seen, expected="every pin hashed, asked about, answered, none left out",
         remedy=_coverage_remedy(gaps), evidence="evidence/audit/questions.json",
     )  # fmt: skip
 
 
 def _coverage_remedy(gaps: Sequence[Finding]) -> str:
     rules = {gap.rule for gap in gaps}
-    if rules & {"out-of-scope", "rejected"}:
+    if rules & {"left-out", "rejected"}:
         return "import advisories for these packages: `nox -s advisories -- --from FILE`"
     if rules & {"flaw", "empty"}:
         return "compile the lock again with hashes: `nox -s lock -- --write`"
@@ -201,7 +201,7 @@ def _fresh(plan: Plan, taken: Snapshot) -> Outcome:
     return policy.deployment_check(
         plan, "audit.fresh", -_CLOCK_SKEW_DAYS <= age <= longest,
         seen=f"advisories as of {taken.as_of}, {age} days before the day of judgement",
-        expected=f"at most {longest} days", remedy="run `INVARLOCK_ALLOW_NETWORK=1 nox -s advisories`",
+        expected=f"at most {longest} days", remedy="import a newer snapshot: `nox -s advisories -- --from FILE`",
         evidence="evidence/audit/snapshot.json",
     )  # fmt: skip
 

@@ -133,7 +133,7 @@ def _commit(context: Context) -> Outcome:
         seen=f"{seen}, changed or not in it: {listed(changes)}" if changes else seen,
         expected="a clean tree at a commit",
         remedy="Commit or stash the changes and run the release again.",
-        evidence="bundle/source.json",
+        evidence="evidence/bundle/source.json",
     )
 
 
@@ -145,7 +145,7 @@ def _archived(said: Mapping[str, StageStatement]) -> Outcome:
         seen=f"missing: {listed(missing)}" if missing else "certificate and baseline report lie together in evidence/certify",
         expected="certificate and baseline report",
         remedy="Read why `nox -s certify` left none, mend it and run it again.",
-        evidence=f"certify/{manifest.BASELINE_REPORT}",
+        evidence=f"evidence/certify/{manifest.BASELINE_REPORT}",
     )
 
 
@@ -173,7 +173,7 @@ def _key(context: Context) -> Outcome:
         seen=f"{key.fingerprint}, " + ("listed in policy/trust" if key in trusted else "not listed in policy/trust"),
         expected="a key that policy/trust lists",
         remedy="Copy release.pub of the key folder into policy/trust/ after checking whose it is.",
-        evidence="bundle/release.pub",
+        evidence="evidence/bundle/release.pub",
     )
 
 

@@ -122,7 +122,7 @@ def _completed(context: Context, scored: Records) -> Outcome:
         seen=f"InvarLock {version} on captured runs of {runtime}, profile {profile}; guards not run: {_GUARDS}",
         expected="profile release",
         remedy='Set certify.profile = "release" in release.toml, then run `nox -s certify`.',
-        evidence="certify/certificate/manifest.json",
+        evidence="evidence/certify/certificate/manifest.json",
     )
 
 
@@ -138,7 +138,7 @@ def _coverage(context: Context, scored: Mapping[str, Records]) -> Outcome:
         seen=counted + why,
         expected=f"every case scored, at least {limits.min_cases} cases and {limits.min_tokens} tokens",
         remedy="Mend the model or certify.window for cases without a number; add evaluation text until the counts are reached.",
-        evidence="certify/baseline-report.json",
+        evidence="evidence/certify/baseline-report.json",
     )
 
 
@@ -155,7 +155,7 @@ def _regression(context: Context, comparison: invarlock.Comparison) -> Outcome:
         seen="; ".join((seen, *metric.reasons)),
         expected=f"pass: interval ends at or below {limits.max_ratio} and is at most {limits.max_interval_width} wide",
         remedy="Do not ship this candidate; compare the cases that moved most in evidence/certify/records.",
-        evidence="certify/certificate/reports/evaluation.report.json",
+        evidence="evidence/certify/certificate/reports/evaluation.report.json",
     )
 
 

@@ -162,22 +162,22 @@ def _outcome(control: str, look: Callable[[], tuple[bool, str]]) -> Outcome:
         "verify.invarlock": (
             "InvarLock verifies the certificate against what was computed here, decision pass",
             "Run `nox -s certify` and `nox -s verify` again from untouched inputs; a regression is the candidate's to mend.",
-            "verify/receipt.json",
+            "evidence/verify/receipt.json",
         ),
         "verify.recomputed": (
             "means, ratio and difference recomputed from the records equal the certificate's",
             "Records or certificate were changed or cases have no number: run `nox -s certify` again.",
-            "verify/recomputed.json",
+            "evidence/verify/recomputed.json",
         ),
         "verify.binding": (
             "models, tokenizers and data of records and certificate are those that the model gate saw",
             "Run `nox -s model`, then `nox -s certify`: the certificate belongs to other files.",
-            "verify/trust.json",
+            "evidence/verify/trust.json",
         ),
         "verify.keys": (
             "the certificate is signed by certify's evidence key, the receipt by a different key",
             f"Remove {_KEY}.pem from the key folder (SEALRUN_KEYS); a new one is made on the next run.",
-            "verify/receipt.json",
+            "evidence/verify/receipt.json",
         ),
     }[control]
     try:
