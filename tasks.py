@@ -10,7 +10,7 @@ import bootstrap
 if getattr(sys.modules["__main__"].__spec__, "name", None) != "sealrun.program":
     bootstrap.main(sys.argv[1:])  # any other invoke hands over to .venv's, whose exit codes are the documented ones
 
-from invoke import Context, task
+from invoke import Collection, Context, task
 
 ROOT = Path(__file__).resolve().parent
 
@@ -38,7 +38,7 @@ def _run(*arguments: str, **options: object) -> None:
         "fresh": "ignore earlier tool output",
     },
 )
-def release(context: Context, config: str | None = None, out: str = "build", jobs: str = "auto", json: str | None = None,
+def release(context: Context, config: str | None = None, out: str | None = None, jobs: str = "auto", json: str | None = None,
             fresh: bool = False) -> None:  # fmt: skip
     """Run every stage and make the signed evidence bundle."""
     _run("release", config=config, out=out, jobs=jobs, json=json, fresh=fresh)
@@ -76,6 +76,27 @@ def init(context: Context, baseline: str | None = None, candidate: str | None = 
     _run("init", baseline=baseline, candidate=candidate, data=data, name=name, out=out)
 
 
+@task(
+    help={
+        "role": "baseline, candidate or data (default: all that release.toml gives a repository)",
+        "repository": "OWNER/NAME, one that policy trusts",
+        "revision": "the full 40-hex revision",
+        "files": "the files to fetch, separated by commas",
+        "config": "release file (default: ./release.toml, else the shipped example)",
+    }
+)
+def fetch(context: Context, role: str | None = None, repository: str | None = None, revision: str | None = None,
+          files: str | None = None, config: str | None = None) -> None:  # fmt: skip
+    """Fetch models and data from a hub into the cache beside release.toml, and pin them; opens the network."""
+    _run("fetch", role=role, repository=repository, revision=revision, files=files, config=config)
+
+
+@task(optional=["json"], help={"json": "write the result as JSON to FILE, or to standard output"})
+def doctor(context: Context, json: str | None = None) -> None:
+    """Say what this machine offers, what production would miss, and what to do."""
+    _run("doctor", json=json)
+
+
 @task(help={"only": "pytest arguments, such as a path or -k EXPRESSION"})
 def test(context: Context, only: str = "") -> None:
     """Run Sealrun's own tests."""
@@ -92,3 +113,12 @@ def _nox(context: Context, session: str, arguments: str = "") -> None:
     with context.cd(str(ROOT)):
         done = context.run(f"'{sys.executable}' -m nox -s {session} -- {arguments}", warn=True, in_stream=False)
     sys.exit(0 if done and done.ok else 1)
+
+
+def _pin(context: Context, config: str | None = None, check: bool = False) -> None:
+    """Show how the pins of release.toml differ from the files, and write them (--check: show only)."""
+    _run("pin", config=config, check=check)
+
+
+ns = Collection.from_module(sys.modules[__name__])
+ns.add_collection(Collection("policy", pin=task(_pin)))

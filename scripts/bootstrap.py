@@ -256,7 +256,17 @@ def _install_uv(pip_wheel: str, wheels: list[str]) -> None:
 
 
 def _install_lock(wheels: list[str]) -> None:
-    uv = [str(VENV / "bin" / "uv"), "pip", "sync", "--compile-bytecode", *_CHECKED, *wheels, "--python", str(_PYTHON), str(LOCK)]
+    uv = [
+        str(VENV / "bin" / "uv"),
+        "pip",
+        "sync",
+        "--compile-bytecode",
+        *_CHECKED,
+        *wheels,
+        "--python",
+        str(_PYTHON),
+        str(LOCK),
+    ]
     settings = {"UV_OFFLINE": "1", "UV_FIND_LINKS": ""} if wheels else index_environment()
     if "UV_CACHE_DIR" not in os.environ and not _can_keep_a_cache():
         settings["UV_NO_CACHE"] = "1"

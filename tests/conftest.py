@@ -55,9 +55,7 @@ def git(path: Path, *arguments: str) -> str:
     identity = ("-c", "user.name=Test", "-c", "user.email=test@example.invalid", "-c", "commit.gpgsign=false")
     environment = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1",
                    "GIT_COMMITTER_DATE": "2026-01-01T00:00:00Z"}  # fmt: skip
-    done = subprocess.run(
-        ["git", *identity, *arguments], cwd=path, env=environment, check=True, capture_output=True, text=True
-    )
+    done = subprocess.run(["git", *identity, *arguments], cwd=path, env=environment, check=True, capture_output=True, text=True)
     return done.stdout
 
 

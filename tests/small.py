@@ -36,7 +36,7 @@ def use_environments(root: Path, name: str) -> None:
         installed = venvs.existing(ROOT, name).path
     except InputMissing as error:
         pytest.skip(str(error))
-    (root / ".nox" / "venvs").mkdir(parents=True)
+    (root / ".nox" / "venvs").mkdir(parents=True, exist_ok=True)
     (root / ".nox" / "venvs" / installed.name).symlink_to(installed)
 
 

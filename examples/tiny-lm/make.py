@@ -43,9 +43,7 @@ def main() -> None:
         "candidate": quantise.rounded(tensors),
         "damaged": quantise.rounded(damaged(tensors)),
     }
-    graphs = {
-        name: graph.build(weights) if name == "baseline" else quantise.int8(weights) for name, weights in models.items()
-    }
+    graphs = {name: graph.build(weights) if name == "baseline" else quantise.int8(weights) for name, weights in models.items()}
 
     cases = ({"id": f"case-{number:04}", "text": case} for number, case in enumerate(evaluation, 1))
     write_text(out / "data" / "eval.jsonl", "".join(json.dumps(case) + "\n" for case in cases))

@@ -1,7 +1,7 @@
 """Import advisories: OSV's own layout to the facts that the audit runs on.
 
 Rules: every record is checked; what cannot be evaluated is counted and named as rejected; only packages that the locks name are
-kept, and the snapshot says which those are; the same source and locks give the same bytes; nothing local stands in them.
+kept, and the snapshot names those it leaves out; the same source and locks give the same bytes; nothing local stands in them.
 """
 
 import stat
@@ -40,6 +40,7 @@ def import_snapshot(source: Path, folder: Path, names: frozenset[str], *, origin
     """Write facts and snapshot of *source* (a zip or a folder of JSON records) for the packages *names* to *folder*."""
     kept: dict[str, Advisory] = {}
     rejected: list[Rejected] = []
+    named: set[str] = set()
     newest, records = "", 0
     for name, data in _records(source):
         records += 1
@@ -50,6 +51,7 @@ def import_snapshot(source: Path, folder: Path, names: frozenset[str], *, origin
             rejected.append(checked)
             continue
         newest = max(newest, checked.modified)
+        named |= _packages(checked)
         kept[checked.id] = osv.condense(checked, names)
     if not newest:
         raise UsageError(f"{source.name}: none of {records} records is a valid OSV record for PyPI; expected OSV's export")
@@ -60,7 +62,7 @@ def import_snapshot(source: Path, folder: Path, names: frozenset[str], *, origin
         as_of=date.fromisoformat(newest[:10]),
         sha256=_digest(source),
         records=records,
-        packages=tuple(sorted(names)),
+        left_out=tuple(sorted(named - names)),
         rejected=tuple(sorted(rejected)),
         facts=len(facts.advisories),
         facts_sha256=digest.of_bytes(files.readable_json(facts)),

@@ -3,8 +3,11 @@
 Rules: nothing goes to standard output; a line that says no also says what was seen, what was expected and what to do.
 """
 
+import os
+import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -29,6 +32,12 @@ _STYLES = {
 def stderr() -> Console:
     """Return a console on standard error; plain text of a fixed width where it is no terminal."""
     return Console(file=sys.stderr, highlight=False, width=None if sys.stderr.isatty() else _PLAIN_WIDTH)
+
+
+def command(root: Path, *arguments: str) -> str:
+    """Return the command line, as to be typed where the user stands, that runs a task of the checkout *root*."""
+    bootstrap = os.path.relpath(root.resolve() / "scripts" / "bootstrap.py")
+    return shlex.join(["python3", bootstrap, *arguments])
 
 
 def complain(error: SealrunError) -> None:

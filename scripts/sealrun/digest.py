@@ -69,9 +69,7 @@ def of_json(value: Any) -> Sha256:
 
 def canonical_json(value: Any) -> bytes:
     """Return *value* as sorted, compact UTF-8 JSON with a final newline; NaN is refused with ValueError."""
-    return (
-        json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode() + b"\n"
-    )
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
 def describe_file(path: Path, name: str) -> FileDigest:

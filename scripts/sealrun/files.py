@@ -1,8 +1,10 @@
 """Files: the only place that reads untrusted names and writes results.
 
-Rules: names are POSIX, relative, without `..`, backslash, drive, control character or empty part; nothing is followed out of
-its folder through a link; only regular files are read; files appear whole or not at all (write, fsync, rename); JSON is
-strict (UTF-8, no duplicate key, no NaN, bounded depth and size) and is decoded into a type or refused.
+Rules: names are POSIX, relative, in Unicode's composed form, without `..`, backslash, drive, control, formatting or lone
+surrogate character, or empty part, and no two of one folder differ by case alone; nothing is followed out of its folder
+through a symbolic or hard link; only regular files are read; no parent is created that was not named; files appear whole or
+not at all (write, fsync, rename); JSON is strict (UTF-8, no duplicate key, no NaN or infinity, bounded depth and size) and is
+decoded into a type or refused.
 """
 
 import fcntl
@@ -12,7 +14,8 @@ import shutil
 import stat
 import tempfile
 import tomllib
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
@@ -23,6 +26,7 @@ from sealrun.errors import InputMissing, SealrunError, UsageError
 
 MAX_JSON = 256 * 1024 * 1024  # bytes; the largest report a tool may hand over
 _MAX_DEPTH = 64
+_ODD = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # Unicode: control, formatting (such as right-to-left marks), surrogates, line ends
 
 
 def relative_name(name: str, where: str) -> PurePosixPath:
@@ -33,12 +37,35 @@ def relative_name(name: str, where: str) -> PurePosixPath:
         or any(part in ("", ".", "..") for part in parts)
         or "\\" in name
         or (len(name) > 1 and name[1] == ":")
-        or any(ord(char) < 32 or ord(char) == 127 for char in name)
+        or any(unicodedata.category(char) in _ODD for char in name)
+        or not unicodedata.is_normalized("NFC", name)
     ):
-        raise UsageError(
-            f"{where}: got the path {name!r}, expected a relative POSIX path inside the folder, without .."
-        )
+        raise UsageError(f"{where}: got the path {name!r}, expected a relative POSIX path inside the folder, without ..")
     return PurePosixPath(name)
+
+
+def refuse_twins(names: Iterable[str], where: str) -> None:
+    """Raise UsageError when two of *names* would be one file where case or Unicode form does not count."""
+    seen: dict[str, str] = {}
+    for name in names:
+        first = seen.setdefault(unicodedata.normalize("NFC", name.casefold()), name)
+        if first != name:
+            raise UsageError(f"{where}: got the twins {first!r} and {name!r}, expected names that differ by more than case")
+
+
+def output_folder(path: Path) -> Path:
+    """Return *path* resolved, once and for all, as a folder to write below; it is made later, its parent is not.
+
+    Raises UsageError when its parent does not exist, or when it is no folder or one that holds everything.
+    """
+    where, resolved = "--out", path.resolve()
+    if not resolved.parent.is_dir():
+        raise UsageError(f"{where}: got {path}, whose parent does not exist; make {resolved.parent} first, or choose another")
+    if resolved.exists() and not resolved.is_dir():
+        raise UsageError(f"{where}: got {path}, expected a folder; choose another name")
+    if str(resolved) in (resolved.anchor, os.path.expanduser("~")):
+        raise UsageError(f"{where}: got {path}, expected a folder of its own, such as {resolved / 'build'}")
+    return resolved
 
 
 def regular_file(root: Path, name: str, where: str) -> Path:
@@ -48,13 +75,16 @@ def regular_file(root: Path, name: str, where: str) -> Path:
     try:
         resolved = path.resolve(strict=True)
     except OSError as error:
-        raise InputMissing(
-            f"{where}: {path} cannot be read ({error.strerror}); restore it or correct the path"
-        ) from error
+        raise InputMissing(f"{where}: {path} cannot be read ({error.strerror}); restore it or correct the path") from error
+    except RuntimeError as error:  # Python 3.12's word for it
+        raise UsageError(f"{where}: {path} is a loop of links; remove it") from error
     if not resolved.is_relative_to(root.resolve()):
         raise UsageError(f"{where}: {path} leads out of {root} through a link; copy the file into the folder")
-    if not stat.S_ISREG(resolved.stat().st_mode):
+    info = resolved.stat()
+    if not stat.S_ISREG(info.st_mode):
         raise UsageError(f"{where}: {path} is no regular file; expected a file")
+    if info.st_nlink > 1:
+        raise UsageError(f"{where}: {path} has {info.st_nlink} names (hard links), expected one; put a copy in its place")
     return path
 
 
@@ -75,9 +105,7 @@ def read_bytes(path: Path, where: str, *, limit: int = MAX_JSON) -> bytes:
                 raise UsageError(f"{where}: {path} has {info.st_size} bytes, expected at most {limit}")
             return stream.read()
     except OSError as error:
-        raise InputMissing(
-            f"{where}: {path} cannot be read ({error.strerror}); make it first or correct the path"
-        ) from error
+        raise InputMissing(f"{where}: {path} cannot be read ({error.strerror}); make it first or correct the path") from error
 
 
 def parse_json(data: bytes, where: str, error: type[SealrunError] = UsageError) -> Any:
@@ -91,13 +119,19 @@ def parse_json(data: bytes, where: str, error: type[SealrunError] = UsageError) 
         return value
 
     def refuse(constant: str) -> NoReturn:
-        raise ValueError(f"{constant} is not JSON")
+        raise ValueError(f"{constant[:40]} is not JSON")
+
+    def finite(text: str) -> float:
+        value = float(text)
+        return value if abs(value) != float("inf") else refuse(text)
 
     try:
         text = data.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+        value = json.loads(text, object_pairs_hook=unique, parse_constant=refuse, parse_float=finite)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()  # lone surrogates cannot be written again
         if _depth(value) > _MAX_DEPTH:
-            raise ValueError(f"nested deeper than {_MAX_DEPTH}")
+            raise ValueError(f"nested deeper than {_MAX_DEPTH}")  # noqa: TRY301
     except (ValueError, RecursionError) as problem:
         raise error(f"{where}: not acceptable JSON ({problem}); expected strict UTF-8 JSON") from problem
     return value

@@ -26,7 +26,7 @@ _UV = ("--emit-build-options", "--generate-hashes")
 def write(root: Path, names: Sequence[str], *, upgrade: bool, cooldown_days: int) -> tuple[str, ...]:
     """Compile the locks of environments *names* (all when empty) and replace those that differ; return their names.
 
-    Raises UsageError (unknown name, network not opted in), InputMissing, or ToolFailed; then no lock is replaced.
+    Raises UsageError (unknown name), InputMissing (network not opted in), or ToolFailed; then no lock is replaced.
     """
     with files.private_folder() as tmp:
         compiled = _compile(root, _known(root, names), tmp, upgrade=upgrade, cooldown_days=cooldown_days)
@@ -75,7 +75,7 @@ def _known(root: Path, names: Sequence[str]) -> list[str]:
 def _compile(root: Path, names: list[str], tmp: Path, *, upgrade: bool, cooldown_days: int) -> dict[str, bytes]:
     """Compile in a copy of `requirements/`, those that include other environments after these."""
     if not settings.network_allowed():
-        raise UsageError("lock: compiling asks a package index; run again with INVARLOCK_ALLOW_NETWORK=1")
+        raise InputMissing("lock: compiling asks a package index; run again with INVARLOCK_ALLOW_NETWORK=1")
     venv = venvs.install(root, _COMPILER)
     shutil.copytree(root / "requirements", tmp / "requirements")
     logs = files.empty_folder(tmp / "logs")
@@ -91,18 +91,30 @@ def _compile(root: Path, names: list[str], tmp: Path, *, upgrade: bool, cooldown
     return {name: (tmp / "requirements" / f"{name}.txt").read_bytes() for name in names}
 
 
-def _command(
-    venv: venvs.Venv, name: str, tmp: Path, logs: Path, upgrade: bool, cooldown_days: int
-) -> sandbox.Command:
+def _command(venv: venvs.Venv, name: str, tmp: Path, logs: Path, upgrade: bool, cooldown_days: int) -> sandbox.Command:
     paths = (f"--output-file=requirements/{name}.txt", f"requirements/{name}.in")
     older = f"P{cooldown_days}D"
     newest = ("--upgrade",) if upgrade else ()
     environment = {**settings.compile_environment(), "HOME": str(tmp), "TMPDIR": str(tmp)}
     if (tmp / "requirements" / f"{name}.overrides").is_file():
         shown = ("--overrides", f"requirements/{name}.overrides", "--python-version=3.12", *paths)
-        recorded = f"uv pip compile {' '.join(_UV)} --overrides=requirements/{name}.overrides --python-version=3.12 {' '.join(paths)}"
+        recorded = (
+            f"uv pip compile {' '.join(_UV)} --overrides=requirements/{name}.overrides --python-version=3.12 {' '.join(paths)}"
+        )
         limit = ("--exclude-newer", f"{cooldown_days} days") if upgrade else ()
-        argv = (str(venv.program("uv")), "pip", "compile", "--quiet", "--no-config", "--python", str(venv.python), *_UV, *shown, *newest, *limit)
+        argv = (
+            str(venv.program("uv")),
+            "pip",
+            "compile",
+            "--quiet",
+            "--no-config",
+            "--python",
+            str(venv.python),
+            *_UV,
+            *shown,
+            *newest,
+            *limit,
+        )
         environment |= {"UV_CUSTOM_COMPILE_COMMAND": recorded}
     else:
         recorded = f"pip-compile {' '.join(_PIP)} {' '.join(paths)}"

@@ -17,13 +17,14 @@ from pathlib import Path
 from msgspec import Struct
 
 import sealrun.stages
-from sealrun import __version__, clock, digest, files, venvs
+from sealrun import __version__, clock, digest, files, masking, venvs
 from sealrun.errors import InputMissing, SealrunError, ToolFailed, UsageError, VerificationFailed
 from sealrun.evidence import statement as statements
 from sealrun.outcome import Judgement, Verdict, verdict
 from sealrun.stage import Context, Stage, Work, check_files
 
 _RAN_NOTHING = "unused"
+INTERRUPTED = 130  # what a shell calls a program that was interrupted
 
 
 class Progress(Struct, frozen=True, kw_only=True):
@@ -33,6 +34,7 @@ class Progress(Struct, frozen=True, kw_only=True):
     state: str
     seconds: float = 0.0
     reused: bool = False
+    barrier: str = ""
     reason: str = ""
     exit_code: int = 0
 
@@ -60,17 +62,19 @@ def execute(stage: Stage, context: Context, *, fresh: bool = False) -> statement
 
     Raises UsageError or InputMissing when the stage cannot start; a tool's failure ends in a statement with verdict error.
     """
-    started = clock.seconds()
-    _note(context, Progress(stage=stage.name, state="running"))
-    try:
-        inputs = dict(stage.inputs(context)) | _upstream_digests(stage, context)
-        key = _reuse_key(stage, context, inputs)
-    except SealrunError as error:
-        context.statement_path(stage.name).unlink(missing_ok=True)  # an earlier verdict is no longer this tree's
-        _note(context, Progress(stage=stage.name, state="error", reason=str(error), exit_code=error.exit_code))
-        raise
-    previous, reason = (None, "asked for") if fresh else _reusable(stage, context, key)
-    return _conclude(stage, context, inputs, key, previous, reason, started)
+    context.logs(stage.name).parent.mkdir(parents=True, exist_ok=True)
+    with files.exclusive(context.logs(stage.name).parent / f".{stage.name}.lock"):
+        started = clock.seconds()
+        _note(context, Progress(stage=stage.name, state="running"))
+        try:
+            inputs = dict(stage.inputs(context)) | _upstream_digests(stage, context)
+            key = _reuse_key(stage, context, inputs)
+            previous, reason = (None, "asked for") if fresh else _reusable(stage, context, key)
+            return _conclude(stage, context, inputs, key, previous, reason, started)
+        except SealrunError as error:
+            _note(context, Progress(stage=stage.name, state="error", reason=str(error), exit_code=error.exit_code))
+            context.statement_path(stage.name).unlink(missing_ok=True)  # an earlier verdict is no longer this tree's
+            raise
 
 
 def rejudge(stage: Stage, context: Context) -> statements.StageStatement | None:
@@ -79,30 +83,37 @@ def rejudge(stage: Stage, context: Context) -> statements.StageStatement | None:
     try:
         inputs = dict(stage.inputs(context)) | _upstream_digests(stage, context)
         key = _reuse_key(stage, context, inputs)
+        previous, reason = _reusable(stage, context, key)
+        return _conclude(stage, context, inputs, key, previous, reason, started) if previous else None
     except SealrunError:
         return None
-    previous, reason = _reusable(stage, context, key)
-    return _conclude(stage, context, inputs, key, previous, reason, started) if previous else None
 
 
 def _conclude(
     stage: Stage, context: Context, inputs: Mapping[str, digest.Sha256], key: digest.Sha256,
     previous: statements.StageStatement | None, reason: str, started: float,
 ) -> statements.StageStatement:  # fmt: skip
-    """Gather where nothing can be used again, judge, state."""
-    network, failure, judgement = "denied", None, Judgement(outcomes=())
+    """Gather where nothing can be used again, judge, state, seal. Raises what `seal` raises."""
+    network, barrier, failure, judgement = _RAN_NOTHING, "", None, Judgement(outcomes=())
     try:
         if previous is None:
-            network, gathered = _gather(stage, context)
+            network, barrier, gathered = _gather(stage, context)
         else:
             network, gathered = previous.predicate.network, previous.predicate.gathered
         judgement = stage.judge(context)
         _write_reports(context.evidence(stage.name), judgement, gathered)
         _check_controls(stage, judgement)
+        if previous is None:
+            _refuse_secrets(context.evidence(stage.name))
     except SealrunError as error:
         failure = error
         gathered = ()
-    statement = _state(stage, context, inputs, key, network, gathered, judgement, failure)
+    except BaseException as error:
+        code = INTERRUPTED if isinstance(error, KeyboardInterrupt) else SealrunError.exit_code
+        _note(context, Progress(stage=stage.name, state="error", reason=type(error).__name__, exit_code=code))
+        context.statement_path(stage.name).unlink(missing_ok=True)  # an earlier verdict may not stay behind
+        raise
+    statement = _masked(_state(stage, context, inputs, key, network, gathered, judgement, failure))
     statements.write(context.statement_path(stage.name), statement)
     if stage.seal and failure is None:
         stage.seal(context, statement)
@@ -113,6 +124,7 @@ def _conclude(
             state=statement.predicate.verdict.value,
             seconds=round(clock.seconds() - started, 3),
             reused=previous is not None,
+            barrier=barrier,
             reason=reason,
             exit_code=statement.predicate.error_code,
         ),
@@ -125,8 +137,8 @@ def progress_path(context: Context, stage: str) -> Path:
     return context.out / "run" / f"{stage}.json"
 
 
-def _gather(stage: Stage, context: Context) -> tuple[str, tuple[str, ...]]:
-    """Run the tools. Returns what the network probes saw and the names of the files gathered."""
+def _gather(stage: Stage, context: Context) -> tuple[str, str, tuple[str, ...]]:
+    """Run the tools. Returns what the network probes saw, the barrier, and the names of the files gathered."""
     context.statement_path(stage.name).unlink(missing_ok=True)
     files.empty_folder(context.logs(stage.name))
     out = files.empty_folder(context.evidence(stage.name))
@@ -134,7 +146,23 @@ def _gather(stage: Stage, context: Context) -> tuple[str, tuple[str, ...]]:
         work = Work(stage=stage, context=context, out=out, tmp=tmp, networks=[])
         stage.gather(context, work)
     seen = {network.value for network in work.networks}
-    return ("opened" if "opened" in seen else "denied" if seen else _RAN_NOTHING), tuple(files.walk_files(out))
+    network = "opened" if "opened" in seen else "denied" if seen else _RAN_NOTHING
+    return network, ", ".join(sorted(work.barriers)), tuple(files.walk_files(out))
+
+
+def _refuse_secrets(folder: Path) -> None:
+    """Remove evidence that holds a known secret, and raise ToolFailed: evidence cannot be masked and stay what it is."""
+    for name in files.walk_files(folder):
+        if masking.holds_secret(folder / name):
+            (folder / name).unlink()
+            raise ToolFailed(f"{folder.name}/{name}: holds a secret of this machine, removed; take it out of what is judged")
+
+
+def _masked(statement: statements.StageStatement) -> statements.StageStatement:
+    """Return *statement* with known secrets masked in its texts."""
+    plain = files.readable_json(statement).decode()
+    masked = masking.mask_text(plain, shapes=False)
+    return statement if masked == plain else files.decode(masked.encode(), statements.StageStatement, "masked statement")
 
 
 def _upstream_digests(stage: Stage, context: Context) -> dict[str, digest.Sha256]:

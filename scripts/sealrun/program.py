@@ -1,6 +1,7 @@
 """`invoke` with Sealrun's exit codes: wrong use ends with 2. Run as `python -m sealrun.program TASK OPTION...`."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from invoke import Program
@@ -17,9 +18,9 @@ class _Program(Program):
     def parse_tasks(self) -> None:
         self._or_wrong_use(super().parse_tasks)
 
-    def _or_wrong_use(self, parse: "object") -> None:
+    def _or_wrong_use(self, parse: Callable[[], None]) -> None:
         try:
-            parse()  # type: ignore[operator]
+            parse()
         except ParseError as error:
             print(f"sealrun: {error}; see `invoke --list` and `invoke TASK --help`", file=sys.stderr)
             sys.exit(_WRONG_USE)

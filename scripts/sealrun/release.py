@@ -6,7 +6,6 @@ to `run.json`, never into the evidence.
 """
 
 import platform
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +14,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from sealrun import clock, console, digest, files, pipeline, result, sandbox, settings
-from sealrun.errors import InputMissing
+from sealrun import clock, console, digest, files, pipeline, result, sandbox, settings, venvs
+from sealrun.errors import InputMissing, ToolFailed
 from sealrun.evidence import keys
 from sealrun.evidence import statement as statements
 from sealrun.outcome import OutcomeKind, Verdict
@@ -25,6 +24,7 @@ from sealrun.stage import Context
 _LOOK_SECONDS = 0.1
 _NOX_SECONDS = 24 * 3600.0
 _GRACE_SECONDS = 10.0
+_QUOTED_LINES = 5
 _STATES = {"passed": "green", "failed": "bold red", "error": "bold red", "running": "cyan", "waiting": "dim"}
 
 
@@ -36,10 +36,12 @@ def release(context: Context, options: Sequence[str], *, jobs: str, fresh: bool)
     started, began = clock.now(), clock.seconds()
     context.out.mkdir(parents=True, exist_ok=True)
     with files.exclusive(context.out / ".lock"):
-        if fresh or not all(pipeline.rejudge(stage, context) for stage in pipeline.stages().values()):
-            _run_sessions(context, [*options, *(["--fresh"] if fresh else [])], jobs)
-        found = _result(context)
-        _write_run(context, started.isoformat(), clock.seconds() - began, found)
+        try:
+            if fresh or not all(pipeline.rejudge(stage, context) for stage in pipeline.stages().values()):
+                _run_sessions(context, [*options, *(["--fresh"] if fresh else [])], jobs)
+        finally:
+            found = _result(context)
+            _write_run(context, started.isoformat(), clock.seconds() - began, found)
     _show(context, found)
     return found
 
@@ -66,7 +68,7 @@ def _run_sessions(context: Context, options: Sequence[str], jobs: str) -> None:
             while not running.ended(within=_LOOK_SECONDS):
                 live.update(_stage_table(context))
     except KeyboardInterrupt:
-        running.interrupt(signal.SIGINT)
+        running.interrupt()
         running.ended(within=_GRACE_SECONDS)
         raise
     finally:
@@ -90,7 +92,9 @@ def _result(context: Context) -> result.Result:
     errors: list[tuple[int, str]] = []
     for name in pipeline.stages():
         progress, path = pipeline.progress_of(context, name), context.statement_path(name)
-        if path.is_file():
+        if progress.state in ("waiting", "running"):
+            errors.append((ToolFailed.exit_code, f"{name}: did not end{_last_words(context)}"))
+        elif path.is_file():
             statement = statements.load(path)
             found.append(statement)
             if statement.predicate.error:
@@ -98,7 +102,7 @@ def _result(context: Context) -> result.Result:
         elif progress.exit_code:
             errors.append((progress.exit_code, f"{name}: {progress.reason}"))
         else:
-            errors.append((InputMissing.exit_code, f"{name}: left no statement; see {context.out / 'logs'}"))
+            errors.append((ToolFailed.exit_code, f"{name}: left no statement{_last_words(context)}"))
     outcomes = tuple(outcome for statement in found for outcome in statement.predicate.outcomes)
     failed = any(outcome.outcome is OutcomeKind.FAILED for outcome in outcomes)
     bundle = context.out / f"{context.plan.title}.evidence.tar"
@@ -112,6 +116,13 @@ def _result(context: Context) -> result.Result:
         bundle="" if errors else str(bundle),
         digest="" if errors else f"sha256:{_digest_of(bundle)}",
     )
+
+
+def _last_words(context: Context) -> str:
+    """Return where nox's own output is, and its last lines."""
+    log = context.out / "logs" / "nox" / "nox.stderr"
+    lines = log.read_text("utf-8", "replace").splitlines() if log.is_file() else []
+    return f"; see {log.parent}" + "".join(f"\n    {line}" for line in lines[-_QUOTED_LINES:])
 
 
 def _digest_of(bundle: Path) -> str:
@@ -136,7 +147,7 @@ def _show(context: Context, found: result.Result) -> None:
     word = "passed" if found.verdict is Verdict.PASSED else "FAILED"
     out.print(Text(f"{context.plan.title}: {word}", style="bold green" if word == "passed" else "bold red"))
     out.print(Text(f"bundle   {found.bundle}\n         {found.digest}\nreport   {context.out / 'report.html'}"))
-    out.print(Text(f"next     invoke verify {found.bundle} --fingerprint {_fingerprint()}"))
+    out.print(Text(f"next     {console.command(context.root, 'verify', found.bundle, '--fingerprint', _fingerprint())}"))
 
 
 def _write_run(context: Context, started: str, seconds: float, found: result.Result) -> None:
@@ -151,6 +162,7 @@ def _write_run(context: Context, started: str, seconds: float, found: result.Res
             "stages": stages,
             "host": {"kernel": platform.release(), "machine": platform.machine(), "system": platform.system()},
             "python": sys.version.split()[0],
-            "barrier": sandbox.BARRIER,
+            "surroundings": settings.host_facts(),
+            "environments": venvs.installed(context.root),
         },
     )

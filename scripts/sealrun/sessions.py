@@ -10,7 +10,9 @@ from pathlib import Path
 
 import nox
 
-from sealrun import pipeline, venvs
+from sealrun import masking, pipeline, venvs
+
+masking.cover_terminal()  # nox says each command that it runs
 
 type Session = Callable[[nox.Session], None]
 
@@ -26,20 +28,26 @@ def stage(name: str, *tags: str) -> Session:
     described = pipeline.stage_named(name)
 
     def body(session: nox.Session) -> None:
-        _refuse_shared_json(session)
+        posargs = _posargs(session, name)
         if name == "lock" and _LOCK_MODES & set(session.posargs):
             _sealrun(session, "locks", *session.posargs)
             return
         if described.environments:
             session.run_install(sys.executable, "-m", "sealrun", "install", name, external=True)
-        _sealrun(session, "stage", name, *_absolute(session))
+        _sealrun(session, "stage", name, f"--from={session.invoked_from}", *posargs)
 
     return _register(body, name, described.summary, ["release", *tags], list(described.requires))
 
 
 def command(name: str, summary: str) -> Session:
     """Register a session that is one `python -m sealrun` command."""
-    return _register(lambda session: _sealrun(session, name, *_absolute(session)), name, summary, [], [])
+    return _register(
+        lambda session: _sealrun(session, name, f"--from-folder={session.invoked_from}", *session.posargs),
+        name,
+        summary,
+        [],
+        [],
+    )
 
 
 def development(name: str, summary: str) -> Session:
@@ -66,19 +74,34 @@ def _sealrun(session: nox.Session, *arguments: str) -> None:
     session.run(sys.executable, "-m", "sealrun", *arguments, external=True)
 
 
-def _absolute(session: nox.Session) -> list[str]:
-    """Return the positional arguments with existing paths made absolute: nox has left the caller's folder."""
-    origin = Path(session.invoked_from)
-    if origin == Path.cwd():
-        return session.posargs
-    return [str(origin / argument) if (origin / argument).exists() else argument for argument in session.posargs]
+def _posargs(session: nox.Session, name: str) -> list[str]:
+    """Return the positional arguments. Of the sessions of one run only the one that was asked for writes JSON."""
+    asked = _asked_for(sys.argv)
+    wants_json = [index for index, argument in enumerate(session.posargs) if argument.split("=")[0] == "--json"]
+    if not wants_json or asked == {name}:
+        return list(session.posargs)
+    if len(asked) == 1:
+        return _without_json(list(session.posargs), wants_json[0])
+    session.error("--json belongs to one session; use `nox -s NAME -- --json` or `invoke release --json`")
 
 
-def _refuse_shared_json(session: nox.Session) -> None:
-    """One JSON object per run: with a tag several sessions would write to one place."""
-    before = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
-    by_tag = any(argument in ("-t", "--tags") or argument.startswith("--tags=") for argument in before)
-    if by_tag and any(argument.split("=")[0] == "--json" for argument in session.posargs):
-        session.error(
-            "--json cannot be shared by the sessions of a tag; use `nox -s NAME -- --json` or `invoke release --json`"
-        )
+def _asked_for(argv: list[str]) -> set[str]:
+    """Return the sessions that nox's own command line *argv* names; a tag names none."""
+    before = argv[1 : argv.index("--")] if "--" in argv else argv[1:]
+    named: set[str] = set()
+    taking = False
+    for argument in before:
+        option, _, value = argument.partition("=")
+        if option in ("-s", "-e", "--session", "--sessions"):
+            taking = True
+            named |= {value} if value else set()
+        elif argument.startswith("-"):
+            taking = False
+        elif taking:
+            named.add(argument)
+    return named
+
+
+def _without_json(posargs: list[str], index: int) -> list[str]:
+    has_value = "=" not in posargs[index] and index + 1 < len(posargs) and not posargs[index + 1].startswith("--")
+    return posargs[:index] + posargs[index + 1 + has_value :]

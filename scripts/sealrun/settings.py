@@ -1,12 +1,18 @@
 """The process environment: the only place that reads `os.environ`.
 
-Rules: a switch is on for 1, true, yes, on; off when unset or empty; anything else is an error that says so.
+Rules: a switch is on for 1, true, yes, on; off when unset or empty; anything else is an error that says so. A judged program
+sees an allow-list of variables, the offline switches, and caches of its own; where packages come from is seen by an
+installation alone. Secrets are known here by name, so that `masking` can keep them out of everything else.
 """
 
 import os
+import re
+import stat
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from urllib.parse import unquote
 
 from sealrun.errors import UsageError
 
@@ -20,6 +26,33 @@ _INSTALL_PREFIXES = ("PIP_", "UV_", "SSL_", "NETRC")
 _INSTALL_NAMES = (
     "HOME", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy",
     "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "USER", "LOGNAME",
+)  # fmt: skip
+
+_OFFLINE = ("HF_DATASETS_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+_PRIVATE = (
+    "HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR", "HF_HOME",
+    "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TORCH_HOME", "TORCH_EXTENSIONS_DIR", "CUDA_CACHE_PATH", "MPLCONFIGDIR",
+    "NUMBA_CACHE_DIR",
+)  # fmt: skip
+
+SHORTEST_SECRET = 6  # characters; anything shorter stands in too many texts by chance
+_SECRET_NAME = re.compile(
+    r"token(?!iz)|secret|passw|passphrase|credential|api_?key|access_?key|private_?key|signing_?key|authorization|cookie"
+    r"|(^|_)(key|pat|pwd|pass|auth)$",
+    re.IGNORECASE,
+)
+_NOT_SECRET = {"PWD", "OLDPWD", "GPG_KEY"}
+_ADDRESS_SECRET = re.compile(r"://(?:[^\s/@:]*:)?([^\s/@]+)@")
+_SECRET_FILES = (".netrc", ".pypirc", ".git-credentials", ".cache/huggingface/token", ".huggingface/token")
+_SECRET_FOLDERS = (".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".config/gcloud", ".config/gh")
+_TEXT_SECRETS = {".netrc", ".pypirc", ".git-credentials", "token"}
+_PRIVATE_KEY = "PRIVATE KEY-----"
+_LARGEST_SECRET_FILE = 64 * 1024
+_MOST_HIDDEN = 64
+
+_HUB_NAMES = (
+    "HF_ENDPOINT", "HF_TOKEN", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy",
+    "all_proxy", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR",
 )  # fmt: skip
 
 
@@ -46,8 +79,8 @@ def network_allowed() -> bool:
 def judged_environment(home: Path) -> Mapping[str, str]:
     """Return what a sandboxed program sees: a short allow-list, offline switches, every cache below *home*."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    private = {name: str(home) for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")}
-    offline = dict.fromkeys(("HF_DATASETS_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"), "1")
+    private = dict.fromkeys(_PRIVATE, str(home))
+    offline = dict.fromkeys(_OFFLINE, "1")
     steady = {
         "PATH": os.defpath, "TZ": "UTC", "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1",
         "PYTHONUTF8": "1", "PYTHONSAFEPATH": "1", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull,
@@ -78,9 +111,17 @@ def compile_environment() -> Mapping[str, str]:
     return {**{pip: seen[uv] for uv, pip in as_pip.items() if uv in seen}, **seen}
 
 
+def fetch_environment(home: Path) -> Mapping[str, str]:
+    """Return what a download from a hub sees: proxies, certificates, the hub's address and the user's token for it."""
+    seen = {name: value for name, value in os.environ.items() if name in _KEPT or name in _HUB_NAMES}
+    private = {name: str(home) for name in ("HOME", "TMPDIR", "HF_HOME", "XDG_CACHE_HOME")}
+    quiet = dict.fromkeys(("HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_XET", "PYTHONNOUSERSITE", "PYTHONUTF8"), "1")
+    return {**seen, **private, **quiet, "PATH": os.defpath}
+
+
 def own_environment() -> Mapping[str, str]:
     """Return what another process of Sealrun itself sees: everything."""
-    return dict(os.environ)
+    return {"HOME": tempfile.gettempdir(), **os.environ}  # some programs refuse to start without a home
 
 
 def _pip_settings_for_uv() -> Mapping[str, str]:
@@ -96,9 +137,82 @@ def keys_folder() -> Path:
     """Return where this user's keys live: SEALRUN_KEYS, else the XDG state folder."""
     if chosen := variable("SEALRUN_KEYS"):
         return Path(chosen)
-    return Path(variable("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "sealrun" / "keys"
+    state = variable("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    if not Path(state).is_absolute():
+        raise UsageError("SEALRUN_KEYS: this user has no home folder; name a folder of yours for the keys")
+    return Path(state) / "sealrun" / "keys"
 
 
 def interpreter() -> str:
     """Return the path of the interpreter that runs Sealrun."""
     return sys.executable
+
+
+def secret_values() -> frozenset[str]:
+    """Return what must appear nowhere: values of variables named as secret, the files they point to, passwords in
+    addresses of variables and of pip's settings, and what stands in the user's files of credentials and keys."""
+    found: set[str] = set()
+    for name, value in os.environ.items():
+        found.update(_in_addresses(value))
+        if _SECRET_NAME.search(name) and name not in _NOT_SECRET:
+            found.update(_lines_of(Path(value)) if _exists(value) else _lines(value))
+    for value in _pip_settings_for_uv().values():
+        found.update(_in_addresses(value))
+    for path in secret_files():
+        if path.name in _TEXT_SECRETS or _PRIVATE_KEY in path.read_text("utf-8", "replace"):
+            found.update(_lines_of(path))
+    return frozenset(each for each in found if len(each) >= SHORTEST_SECRET and each.lower() not in _ON | {"false"})
+
+
+def secret_files() -> tuple[Path, ...]:
+    """Return the files in which this user keeps credentials and keys: no judged program needs to read them."""
+    home = Path(os.environ.get("HOME") or "/nonexistent")
+    folders = [keys_folder(), *(home / name for name in _SECRET_FOLDERS)]
+    single = [home / name for name in _SECRET_FILES]
+    inside = [path for folder in folders if _exists(str(folder)) for path in sorted(folder.iterdir()) if path.suffix != ".pub"]
+    return tuple(path for path in [*single, *inside] if _is_small_file(path))[:_MOST_HIDDEN]
+
+
+def host_facts() -> Mapping[str, str]:
+    """Return what surrounds this process: the container and the conda environment, for `run.json`."""
+    marks = {"/.dockerenv": "docker", "/run/.containerenv": "podman"}
+    found = [os.environ.get("container", ""), *(kind for mark, kind in marks.items() if Path(mark).exists())]  # noqa: SIM112
+    if "KUBERNETES_SERVICE_HOST" in os.environ:
+        found.append("kubernetes")
+    conda = os.environ.get("CONDA_DEFAULT_ENV") or os.environ.get("CONDA_PREFIX") or "none"
+    return {"container": next(filter(None, found), "none"), "conda": conda}
+
+
+def _in_addresses(value: str) -> Iterator[str]:
+    for match in _ADDRESS_SECRET.finditer(value):
+        yield match[1]
+        yield unquote(match[1])
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Yield a secret whole, and, as a key has lines, each line that is no heading and long enough to be a part of it."""
+    yield text.strip()
+    lines = text.split()
+    yield from (line for line in lines if len(lines) > 1 and len(line) >= 3 * SHORTEST_SECRET and "-----" not in line)
+
+
+def _lines_of(path: Path) -> Iterator[str]:
+    if _is_small_file(path):
+        text = path.read_text("utf-8", "replace")
+        yield from _in_addresses(text)
+        if path.name in (".netrc", ".pypirc"):
+            yield from re.findall(r"password\s*[=:]?\s*(\S+)", text)
+        else:
+            yield from _lines(text)
+
+
+def _exists(path: str) -> bool:
+    return path.startswith("/") and "\0" not in path and os.path.exists(path)  # noqa: PTH110 - any text may come here
+
+
+def _is_small_file(path: Path) -> bool:
+    try:
+        found = path.stat()
+        return stat.S_ISREG(found.st_mode) and found.st_size <= _LARGEST_SECRET_FILE and os.access(path, os.R_OK)
+    except OSError:
+        return False

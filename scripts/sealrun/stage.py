@@ -6,27 +6,30 @@ other and hand over by files and statements, whose digests are checked on every 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sealrun import digest, files, sandbox, settings, venvs
 from sealrun.errors import InputMissing, ToolFailed, VerificationFailed
 from sealrun.evidence import statement as statements
 from sealrun.outcome import Judgement, Verdict
-from sealrun.policy.model import Plan
+from sealrun.policy.model import Plan, Posture
 
 INSIDE = Path(__file__).parent / "inside"
+_MIB = 1024**2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
     """Where a stage works. `root` holds policy and requirements, `out` is `build/NAME-VERSION`, `targets` are explicit
-    things to judge instead of the release's own (`nox -s audit -- LOCK...`)."""
+    things to judge instead of the release's own (`nox -s audit -- LOCK...`), `since` the revision whose history needs no
+    look (`nox -s secrets -- --since REV`)."""
 
     plan: Plan
     root: Path
     out: Path
     targets: tuple[Path, ...] = ()
+    since: str = ""
 
     def evidence(self, stage: str) -> Path:
         """The folder that *stage* leaves its evidence in."""
@@ -53,9 +56,7 @@ class Context:
         if statement.predicate.stage != stage or statement.predicate.plan != self.plan.digest:
             raise VerificationFailed(f"{stage}: the statement {path} is of another plan; run `nox -s {stage}` again")
         if statement.predicate.verdict is Verdict.ERROR:
-            raise InputMissing(
-                f"{stage}: ended in an error ({statement.predicate.error}); mend it, run `nox -s {stage}`"
-            )
+            raise InputMissing(f"{stage}: ended in an error ({statement.predicate.error}); mend it, run `nox -s {stage}`")
         check_files(self.evidence(stage), statement)
         return statement
 
@@ -69,6 +70,7 @@ class Work:
     out: Path
     tmp: Path
     networks: list[sandbox.Network]
+    barriers: set[str] = field(default_factory=set)
 
     def start(
         self, name: str, environment: str, argv: Sequence[str], *, success: tuple[int, ...] = (0,),
@@ -81,12 +83,18 @@ class Work:
         (default: the policy's limit for this stage). Raises ToolFailed or InputMissing.
         """
         venv = venvs.existing(self.context.root, environment)
+        plan, root = self.context.plan, self.context.root
+        limits = plan.gates.limits
         return sandbox.start(
             sandbox.Command(
                 name=name, argv=(str(venv.program(argv[0])), *argv[1:]), cwd=cwd or self.tmp,
                 environment={**settings.judged_environment(self.tmp), **(variables or {})},
                 logs=self.context.logs(self.stage.name), writable=(self.out, self.tmp), loopback=loopback,
-                timeout=seconds or self.context.plan.gates.limits.seconds(self.stage.name), success=success,
+                guarded=(root / "policy", root / "requirements", plan.base),
+                hidden=tuple(path for path in settings.secret_files() if str(path) not in argv),
+                strict=plan.release.posture is Posture.PRODUCTION, timeout=seconds or limits.seconds(self.stage.name),
+                memory=limits.memory_mib * _MIB, output_limit=limits.output_mib * _MIB, processes=limits.processes,
+                success=success,
             )
         )  # fmt: skip
 
@@ -94,6 +102,7 @@ class Work:
         """Wait for *running* and note what its network probe saw. Raises ToolFailed."""
         completed = running.wait()
         self.networks.append(completed.network)
+        self.barriers.add(completed.barrier)
         return completed
 
     def run(self, name: str, environment: str, argv: Sequence[str], **options: object) -> sandbox.Completed:
@@ -123,6 +132,7 @@ class Stage:
     environments: tuple[venvs.Environment, ...] = ()
     tools: tuple[tuple[str, str], ...] = ()
     seal: Callable[[Context, statements.StageStatement], None] | None = None
+    takes_targets: bool = False
 
 
 def check_files(folder: Path, statement: statements.StageStatement) -> None:

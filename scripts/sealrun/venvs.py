@@ -81,6 +81,12 @@ def install(root: Path, environment: Environment) -> Venv:
     return venv
 
 
+def installed(root: Path) -> dict[str, object]:
+    """Return how each complete environment was made, for `run.json`: what was run, and where its wheels came from."""
+    marks = sorted((root / ".nox" / "venvs").glob(f"*/{_MARK}"))
+    return {path.parent.name: files.parse_json(files.read_bytes(path, "environment"), str(path)) for path in marks}
+
+
 def locked_version(lock: Path, distribution: str) -> str:
     """Return the version that *lock* pins for *distribution*. Raises InputMissing when it pins none."""
     wanted = canonicalize_name(distribution)
@@ -108,14 +114,23 @@ def _make(root: Path, environment: Environment, venv: Venv) -> None:
                     environment=settings.judged_environment(home), timeout=120,
                 )
             )  # fmt: skip
-    files.write_json(venv.path / _MARK, {"lock": venv.lock, "python": platform.python_version()})
+    made = {"lock": venv.lock, "python": platform.python_version(), "wheels": _wheels_from(), "command": f"install {venv.name}"}
+    files.write_json(venv.path / _MARK, made)
 
 
 def _origin() -> tuple[str, ...]:
     """Return uv's options for where wheels come from: the network when opted in, a wheelhouse, or its cache alone."""
     if wheelhouse := settings.variable("SEALRUN_WHEELHOUSE"):
+        if not Path(wheelhouse).is_dir():
+            raise InputMissing(f"SEALRUN_WHEELHOUSE: got {wheelhouse}, expected a folder of wheels; correct or unset it")
         return "--no-index", "--find-links", wheelhouse
     return () if settings.network_allowed() else ("--offline",)
+
+
+def _wheels_from() -> str:
+    if settings.variable("SEALRUN_WHEELHOUSE"):
+        return "SEALRUN_WHEELHOUSE"
+    return "the network, opened by INVARLOCK_ALLOW_NETWORK" if settings.network_allowed() else "the cache"
 
 
 def _uv(logs: Path, root: Path, *arguments: str, hint: str = "") -> None:

@@ -39,7 +39,9 @@ class Clone:
 
     def run(self, *argv: str | Path, cwd: Path | None = None, **variables: str) -> Done:
         """Run a program in the clone; the network is opted out unless *variables* say otherwise."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "PYTHONPATH", "VIRTUAL_ENV"))}
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "PYTHONPATH", "VIRTUAL_ENV"))
+        }
         environment = {**kept, "SEALRUN_KEYS": str(self.keys), "SOURCE_DATE_EPOCH": DAY, "COLUMNS": "160"}
         environment.pop("INVARLOCK_ALLOW_NETWORK", None)
         done = subprocess.run(

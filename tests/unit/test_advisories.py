@@ -46,6 +46,7 @@ def test_facts_hold_no_prose_and_only_packages_in_scope(tmp_path: Path) -> None:
     text = (tmp_path / "to" / snapshot.FACTS).read_text("utf-8")
     assert "Prose" not in text and "example.invalid" not in text and str(tmp_path) not in text
     assert (made.records, made.facts, made.as_of, made.rejected) == (3, 2, date(2026, 3, 8), ())
+    assert made.left_out == ("other",)
     taken, facts = snapshot.load(tmp_path / "to")
     assert taken == made and [advisory.id for advisory in facts.advisories] == ["PYSEC-2026-1", "PYSEC-2026-2"]
     assert facts.advisories[0].affected[0].package == "forms-kit"
@@ -120,14 +121,14 @@ def test_a_link_among_the_members_is_no_record(tmp_path: Path) -> None:
         imported(tmp_path / "all.zip", tmp_path / "to")
 
 
-def test_the_scope_is_what_the_locks_pin(tmp_path: Path) -> None:
-    """`run` keeps what the project's locks and the locks given name, and says so."""
+def test_what_no_lock_pins_is_left_out_by_name(tmp_path: Path) -> None:
+    """`run` keeps what the project's locks and the locks given name, and names every other package."""
     root = project.make(tmp_path / "project", locks={"app": f"six==1.17.0 {HASH}\n"})
     extra = tmp_path / "extra.txt"
     extra.write_text(f"Forms.Kit==1.0 {HASH}\n", encoding="utf-8")
     source = archive(tmp_path / "all.zip", named(FORMS, MINOR))
-    assert advisories.run(root, source).packages == ("pip-audit", "six")
-    assert advisories.run(root, source, locks=(extra,)).packages == ("forms-kit", "pip-audit", "six")
+    assert advisories.run(root, source).left_out == ("forms-kit",)
+    assert advisories.run(root, source, locks=(extra,)).left_out == ()
 
 
 def test_facts_changed_by_hand_are_refused(tmp_path: Path) -> None:
@@ -139,10 +140,10 @@ def test_facts_changed_by_hand_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_embedded_snapshot_is_whole_and_covers_every_lock_of_this_project() -> None:
-    """The default that ships names its origin and licence, and no locked package lies outside its scope."""
+    """The default that ships names its origin and licence, and no advisory of a locked package was left out."""
     from sealrun.reports.requirements import read_locks
 
     taken, facts = snapshot.load(project.ROOT / snapshot.FOLDER)
     assert "PyPA" in taken.origin and taken.licence == "CC-BY-4.0" and taken.facts == len(facts.advisories) > 0
     pinned = {pin.name for lock in read_locks(project.ROOT) for pin in lock.pins}
-    assert pinned - set(taken.packages) == set(), "import the advisories again: nox -s advisories -- --from FILE"
+    assert pinned & set(taken.left_out) == set(), "import the advisories again: nox -s advisories -- --from FILE"

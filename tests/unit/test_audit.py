@@ -148,14 +148,15 @@ def test_locks_given_are_audited_instead(tmp_path: Path) -> None:
 
 
 def test_a_lock_outside_the_scope_is_unknown_not_clean(tmp_path: Path) -> None:
-    """A package that the snapshot was not imported for fails coverage and names the session to run."""
-    root = vulnerable(tmp_path / "p")
+    """It fails coverage and names the session to run; a package that no record is about needs none."""
+    root = project.make(tmp_path / "p")
+    project.install(root, "audit", {"pip-audit": project.tool()})
     other = tmp_path / "other.txt"
-    other.write_text(f"numpy==1.0 {HASH}\n", encoding="utf-8")
+    other.write_text(f"forms-kit==3.0 {HASH}\nnumpy==1.0 {HASH}\n", encoding="utf-8")
     said = project.run(audit.STAGE, project.context(root, targets=(other,)))
     outcome = project.outcome(said, "audit.coverage")
-    assert outcome.outcome is OutcomeKind.FAILED and "numpy: outside the scope" in outcome.seen
-    assert "nox -s advisories" in outcome.remedy
+    assert outcome.outcome is OutcomeKind.FAILED and "nox -s advisories" in outcome.remedy
+    assert [(f.rule, f.package) for f in project.findings(said, "audit.coverage")] == [("left-out", "forms-kit")]
 
 
 def test_the_snapshot_ages(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def test_sessions_and_tasks_exist(page: Path) -> None:
     tree = ast.parse((ROOT / "tasks.py").read_text("utf-8")).body
     tasks = {node.name for node in tree if isinstance(node, ast.FunctionDef) and node.decorator_list}
     assert set(re.findall(r"nox -s ([a-z]+)", text)) <= sessions
-    assert set(re.findall(r"(?:invoke|bootstrap\.py) ([a-z]+)\b", text)) - {"from", "itself", "and"} <= tasks
+    assert set(re.findall(r"(?:invoke|bootstrap\.py) ([a-z]+)\b(?!\.)", text)) - {"from", "itself", "and"} <= tasks
 
 
 def test_every_command_is_run_or_said_not_to_be() -> None:

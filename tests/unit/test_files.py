@@ -2,15 +2,18 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
 from sealrun import digest, files
 from sealrun.errors import InputMissing, SealrunError, UsageError
+from sealrun.policy.model import Checklist, Gates, Release, Waivers
 
 
 class Point(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -150,3 +153,106 @@ def test_canonical_json_refuses_nan() -> None:
     """NaN has no place in what is hashed."""
     with pytest.raises(ValueError, match="not JSON compliant"):
         digest.canonical_json({"x": float("nan")})
+
+
+@pytest.mark.parametrize("name", ["e\u0301", "a\u202eb", "a\u2028b", "\ud800", "a\u200bb"])
+def test_names_that_look_like_others_are_refused(name: str) -> None:
+    """Decomposed, reordering, invisible and unwritable names are refused."""
+    with pytest.raises(UsageError, match="test: got the path"):
+        files.relative_name(name, "test")
+
+
+@pytest.mark.parametrize("twins", [("Model.onnx", "model.onnx"), ("stra\u00dfe", "STRASSE"), ("a/B", "A/b")])
+def test_twins_are_refused(twins: tuple[str, str]) -> None:
+    """Two names that are one where case does not count are refused; others are not."""
+    with pytest.raises(UsageError, match="twins"):
+        files.refuse_twins(["other", *twins], "test")
+    files.refuse_twins(["a", "b", "a/b"], "test")
+
+
+def test_a_hard_link_out_is_refused(tmp_path: Path) -> None:
+    """A file that has another name, from which it could be changed, is not read as an input."""
+    (tmp_path / "outside").write_text("x")
+    (tmp_path / "root").mkdir()
+    os.link(tmp_path / "outside", tmp_path / "root" / "inside")
+    with pytest.raises(UsageError, match="hard links"):
+        files.regular_file(tmp_path / "root", "inside", "test")
+
+
+def test_the_output_folder_is_checked_once(tmp_path: Path) -> None:
+    """Its parent must exist, it must be a folder, and not one that holds everything; a link is resolved now."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "file").write_text("x")
+    assert files.output_folder(tmp_path / "link") == (tmp_path / "real").resolve()
+    assert files.output_folder(tmp_path / "new") == tmp_path.resolve() / "new"
+    for wrong in (tmp_path / "missing" / "new", tmp_path / "file", Path("/")):
+        with pytest.raises(UsageError, match="--out"):
+            files.output_folder(wrong)
+    assert not (tmp_path / "missing").exists()
+
+
+@pytest.mark.parametrize("text", ['"\\ud800"', "1e999", "-1e999", '{"a": [1e400]}'])
+def test_json_that_cannot_be_written_again_is_refused(text: str) -> None:
+    """Lone surrogates and infinities are no values."""
+    with pytest.raises(UsageError):
+        files.parse_json(text.encode(), "test")
+
+
+_PARTS = st.sampled_from(
+    ["..", ".", "/", "\\", "C:", "a", "A", "\0", "\n", "\u202e", "e\u0301", "~", "%2e%2e", " ", "x" * 300, "link"]
+)
+_TOML = st.text(alphabet=st.sampled_from(list("[]{}=\"'.,#\n\\ \t-+_:0123456789eTZxobinfatrul\u00e9\ud7ff")), max_size=200)
+
+
+def _hostile_path(root: Path, name: str) -> None:
+    before = sorted(path.name for path in root.parent.rglob("*"))
+    try:
+        path = files.regular_file(root, name, "test")
+        assert path.resolve().is_relative_to(root.resolve())
+    except SealrunError:
+        pass
+    assert sorted(path.name for path in root.parent.rglob("*")) == before
+
+
+def _hostile_configuration(path: Path, text: bytes) -> None:
+    path.write_bytes(text)
+    for kind in (Release, Gates, Checklist, Waivers):
+        with pytest.raises(SealrunError):
+            files.load_toml(path, kind)
+    with suppress(SealrunError):
+        files.parse_json(text, "test")
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a file, a link out, a loop and a pipe, beside a file that is not to be reached."""
+    root = tmp_path_factory.mktemp("hostile") / "root"
+    root.mkdir()
+    (root / "a").write_text("a")
+    (root.parent / "outside").write_text("x")
+    (root / "link").symlink_to("../outside")
+    (root / "A").symlink_to("A")
+    os.mkfifo(root / "~")
+    return root
+
+
+@given(st.one_of(st.text(), st.lists(_PARTS, max_size=6).map("".join)))
+def test_no_hostile_path_gets_through(hostile: Path, name: str) -> None:
+    """Whatever the name, it ends in our own error or inside the folder, and nothing is written."""
+    _hostile_path(hostile, name)
+
+
+@given(st.one_of(st.binary(max_size=300), _TOML.map(lambda text: text.encode("utf-8", "replace"))))
+def test_no_hostile_configuration_gets_through(hostile: Path, text: bytes) -> None:
+    """Whatever the bytes, they end in our own error that names the file."""
+    _hostile_configuration(hostile.parent / "hostile.toml", text)
+
+
+@pytest.mark.heavy
+def test_ten_thousand_hostile_inputs(hostile: Path) -> None:
+    """The same two laws, ten thousand times each."""
+    many = hypothesis_settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
+    many(given(st.one_of(st.text(), st.lists(_PARTS, max_size=6).map("".join)))(lambda name: _hostile_path(hostile, name)))()
+    many(given(st.one_of(st.binary(max_size=300), _TOML.map(lambda text: text.encode("utf-8", "replace"))))(
+        lambda text: _hostile_configuration(hostile.parent / "hostile.toml", text)))()  # fmt: skip

@@ -40,7 +40,7 @@ COMPARISON = {
 
 SNAPSHOT = {
     "format": "sealrun/advisory-snapshot-v1", "origin": "a test", "licence": "CC0-1.0", "as_of": "2026-01-01",
-    "sha256": "7" * 64, "records": 9, "packages": ["jinja2"], "rejected": [], "facts": 4, "facts_sha256": "8" * 64,
+    "sha256": "7" * 64, "records": 9, "left_out": ["jinja2"], "rejected": [], "facts": 4, "facts_sha256": "8" * 64,
 }  # fmt: skip
 
 

@@ -9,18 +9,18 @@ PACKAGE = Path(__file__).resolve().parents[2] / "scripts" / "sealrun"
 # From the top down. A module may import its own layer's packages only where that is said below.
 LAYERS = (
     {"__main__", "program"},
-    {"sessions", "release", "scaffold"},
+    {"sessions", "release", "doctor", "scaffold"},
     {"console", "result"},
     {"pipeline"},
     {"stages"},
-    {"stage", "advisories", "locks"},
+    {"stage", "advisories", "fetch", "locks", "pin"},
     {"reports"},
     {"policy", "evidence"},
     {"venvs", "sandbox"},
-    {"clock", "digest", "errors", "files", "outcome", "settings"},
+    {"clock", "digest", "errors", "files", "masking", "outcome", "settings"},
 )
-WITHIN = {"sessions", "release", "scaffold", "console", "result", "reports", "policy", "evidence", "venvs", "sandbox",
-          "clock", "digest", "errors", "files", "outcome", "settings", "__main__", "program"}  # fmt: skip
+WITHIN = {"sessions", "release", "doctor", "scaffold", "console", "result", "reports", "policy", "evidence", "venvs", "sandbox",
+          "clock", "digest", "errors", "files", "masking", "outcome", "settings", "__main__", "program"}  # fmt: skip
 
 
 def modules() -> list[Path]:

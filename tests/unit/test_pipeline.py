@@ -48,7 +48,9 @@ def judge(context: Context) -> Judgement:
     if not path.is_file() or not path.read_text():
         raise ToolFailed("report.txt: the tool wrote no report")
     return Judgement(
-        outcomes=(check("probe.said", path.read_text() == "said\n", seen=path.read_text().strip(), expected="said", remedy="r"),),
+        outcomes=(
+            check("probe.said", path.read_text() == "said\n", seen=path.read_text().strip(), expected="said", remedy="r"),
+        ),
         reports={"derived.txt": context.plan.judged_at.isoformat().encode()},
     )
 

@@ -11,6 +11,7 @@ from sealrun import files
 from sealrun.errors import UsageError
 from sealrun.policy.load import load_plan
 from sealrun.policy.model import Plan
+from sealrun.reports import inventory
 from sealrun.scaffold import init
 from sealrun.stages import model
 from tests.conftest import ROOT
@@ -63,7 +64,7 @@ def test_the_release_written_has_no_difference_from_its_pins(home: Path) -> None
     shutil.copy(home / "release.toml", home / "kept.toml")
     shutil.copytree(home.parent / "policy", home / "policy")
     context = context_of(home)
-    assert list(model._unpinned(context, model._look(context))) == []
+    assert list(model._unpinned(context, inventory.look(context.plan, ()))) == []
 
 
 def test_nothing_is_overwritten(home: Path) -> None:

@@ -78,9 +78,7 @@ def _hidden_from(g: _Graph, length: str) -> str:
 def _attention(g: _Graph, tensors: Tensors, name: str, x: str, hidden_from: str) -> str:
     heads = g.add("Reshape", g.linear(tensors, f"{name}.c_attn", x), g.int64(0, 0, 3 * HEADS, WIDTH // HEADS))
     by_head = g.add("Transpose", heads, perm=[0, 2, 1, 3])
-    q, k, v = (
-        g.add("Slice", by_head, g.int64(part * HEADS), g.int64((part + 1) * HEADS), g.int64(1)) for part in range(3)
-    )
+    q, k, v = (g.add("Slice", by_head, g.int64(part * HEADS), g.int64((part + 1) * HEADS), g.int64(1)) for part in range(3))
     scores = g.add("MatMul", q, g.add("Transpose", k, perm=[0, 1, 3, 2]))
     scaled = g.add("Div", scores, g.float32(math.sqrt(WIDTH // HEADS)))
     weights = g.add("Softmax", g.add("Where", hidden_from, g.float32(-1e30), scaled), axis=-1)

@@ -33,9 +33,7 @@ def initial(rng: numpy.random.Generator) -> Tensors:
     return tensors | _norm("transformer.ln_f")
 
 
-def train(
-    tensors: Tensors, batches: Iterator[Any], *, steps: int, rate: float, report: Callable[[str], None]
-) -> Tensors:
+def train(tensors: Tensors, batches: Iterator[Any], *, steps: int, rate: float, report: Callable[[str], None]) -> Tensors:
     """Return the weights after *steps* of Adam; a batch is int64 [documents, POSITIONS + 1], padded with -1."""
     first, second = ({name: numpy.zeros_like(t) for name, t in tensors.items()} for _ in range(2))
     differentiate = value_and_grad(_loss)

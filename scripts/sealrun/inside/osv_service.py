@@ -12,6 +12,7 @@ Source: OSV API, POST /v1/query; OSV format, "Evaluation"; PEP 440.
 """
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -109,7 +110,7 @@ class Service(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, advisories: Advisories, log: Path) -> None:
-        super().__init__(("127.0.0.1", 0), Questions)
+        super().__init__(("127.0.0.1", int(os.environ.get("SEALRUN_LOOPBACK_PORT", "0"))), Questions)
         self.advisories, self.refused, self.guard = advisories, 0, threading.Lock()
         self.log = log.open("w", encoding="utf-8", newline="\n")
 

@@ -24,7 +24,16 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from sealrun.inside.formats import containers, gguf_file, onnx_file, pickles, safetensors_file, sentencepiece_file, tables, texts
+from sealrun.inside.formats import (
+    containers,
+    gguf_file,
+    onnx_file,
+    pickles,
+    safetensors_file,
+    sentencepiece_file,
+    tables,
+    texts,
+)
 
 CLAIMS = {
     ".safetensors": "safetensors", ".onnx": "onnx", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "text",
@@ -33,7 +42,8 @@ CLAIMS = {
 }  # fmt: skip
 CODE_SUFFIXES = {
     ".py", ".pyc", ".pyd", ".pyi", ".pyx", ".pyw", ".egg", ".whl", ".ipynb", ".so", ".dll", ".dylib", ".exe", ".jar", ".class",
-    ".sh", ".bash", ".zsh", ".bat", ".cmd", ".ps1", ".vbs", ".js", ".mjs", ".wasm", ".rb", ".pl", ".php", ".lua",
+    ".sh", ".bash", ".zsh", ".bat", ".cmd", ".ps1", ".vbs", ".js", ".mjs", ".wasm", ".rb", ".pl", ".php", ".lua", ".hta",
+    ".wsf", ".scr", ".com", ".msi", ".reg", ".url", ".lnk",
     ".desktop",
 }  # fmt: skip
 TEXTS = ("json", "jsonl", "csv", "text", "script")

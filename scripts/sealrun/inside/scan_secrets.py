@@ -1,218 +1,281 @@
-"""Run trufflehog3 over files and keep what it found as fingerprints. Runs inside the `secrets` environment.
+"""Scan files and a git history for secrets and keep what was found as fingerprints. Runs inside the `secrets` environment.
 
     python scan_secrets.py JOB.json SCRATCH SCAN.json
 
-The job names `files` (`path` to report, `file` to read, `sha256` expected) and `allow`, the entries of policy's allow list.
+The job names `files` (`path` to report, `file` to read, `sha256` expected), `policy` (the folder of rules), `allow` (the
+entries of its allow list), and where they apply `history` (`root`, `git`, `tips`, `since`), `cache` (an earlier run's
+SCRATCH/cache.json), `pragmas` (whether inline pragmas count) and `filter` (false: no Vectorscan).
 
-Rules: trufflehog3's own command line does the scanning, under its own rules, with inline pragmas and configuration files of
-the scanned tree ignored; it reads copies, cut at line ends, each of which ends in a canary that it must report, so a piece it
-did not read to the end is noticed; its report holds secrets in clear and stays in SCRATCH; nothing this program prints or
-writes elsewhere holds one, not even when it fails. A fingerprint is slow to compute (scrypt), so that a weak password cannot
-be guessed from it cheaply.
+Rules: trufflehog3's code decides what a rule matches; every text ends in a canary that the filter must report, so one that
+is not read to its end is noticed; nothing this program prints or writes holds a secret, not even when it fails. A fingerprint
+is slow to compute (scrypt), so that a weak password cannot be guessed from it cheaply; the cache holds fingerprints alone.
 """
 
-import codecs
 import hashlib
 import json
 import multiprocessing
 import os
-import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
-PIECE = 8 * 1024  # characters; trufflehog3's time per finding grows with the file it is in
-LONG, OVERLAP = 64 * 1024, 4 * 1024  # a longer line is cut into parts that share so many characters
-REPORTED = 1000  # distinct findings; a tree with more has failed anyway
-CANARY_RULE, CANARY = "amazon.aws-api-key", "AKIA{:016d}"
-STRINGS = re.compile(rb"[\t\x20-\x7e]{6,}|(?:[\t\x20-\x7e]\x00){6,}")
+if __name__ == "__main__":
+    sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-type Hit = tuple[str, str, str, str, int | None, str]  # rule, message, severity, path, line, secret
+from sealrun.inside.secret_engine import Engine, Scanned
+from sealrun.inside.secret_history import Item, Repository
+from sealrun.inside.secret_rules import CANARY, Rules, load
+from sealrun.inside.secret_text import parts, stream_of
+
+REPORTED = 1000  # distinct secrets; a tree with more has failed anyway
+WHOLE = 64 * 1024 * 1024  # bytes of a file that are read at once
+SHARE = 64  # objects handed to a process at once
+
+type Entry = dict[str, Any]  # what became of one content: read_as, hits, aside, allowed, members, skipped, pragmas
 
 
-class Piece(NamedTuple):
-    """Some lines of a file: the names it is listed under, the lines, the number of each in the file (None: binary), and the
-    line before the first."""
+class Scan:
+    """One run: the engine, the history, and what is known from an earlier run."""
 
-    paths: tuple[str, ...]
-    lines: list[str]
-    numbers: list[int | None]
-    before: str = ""
+    def __init__(self, job: dict[str, Any], scratch: Path) -> None:
+        self.job, self.scratch = job, scratch
+        self.rules: Rules = load(Path(job["policy"]), filtered=job.get("filter", True))
+        self.engine = Engine(self.rules, job["allow"], pragmas=job.get("pragmas", False))
+        said = job.get("history")
+        self.repository = Repository(said["git"], said["root"], scratch) if said else None
+        self.key = hashlib.sha256(json.dumps([self.rules.sha256, job["allow"], job.get("pragmas", False)]).encode()).hexdigest()
+        self.cached = self.earlier()
+        self.entries: dict[str, Entry] = {}
+        self.unreported: set[tuple[int, str]] = set()
+
+    def earlier(self) -> dict[str, Entry]:
+        """Return what an earlier run under the same rules found."""
+        try:
+            said = json.loads(Path(self.job["cache"]).read_bytes())
+            return dict(said["entries"]) if said["key"] == self.key else {}
+        except (KeyError, OSError, ValueError):
+            return {}
+
+    def file(self, entry: dict[str, str]) -> tuple[str, Scanned]:
+        """Return the git id of a file, and what is in it."""
+        path = Path(entry["file"])
+        with path.open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            source: Any = stream_of(stream.read()) if size <= WHOLE else stream
+            scanned = self.engine.scan(parts(source), entry["path"])
+            source.seek(0)
+            if hashlib.file_digest(source, "sha256").hexdigest() != entry["sha256"]:
+                give_up(f"{entry['path']}: changed while it was scanned; run the stage again")
+            source.seek(0)
+            return git_id(source.read(), self.job) if size <= WHOLE else "", scanned
+
+    def blobs(self, items: list[Item]) -> list[tuple[Item, Scanned]]:
+        """Return what is in each object of *items*."""
+        assert self.repository
+        return [(item, self.engine.scan(parts(stream), shown(item))) for item, stream in self.repository.read(items)]
+
+    def keep(self, fresh: dict[str, Scanned], pool: Any) -> None:
+        """Take what was scanned, each secret replaced by its fingerprint."""
+        pairs = sorted({(hit.rule, hit.secret) for scanned in fresh.values() for hit in scanned.hits})
+        named = [(self.rules.rules[rule].id, secret) for rule, secret in pairs]
+        self.unreported |= set(pairs[REPORTED:])
+        prints = dict(zip(pairs[:REPORTED], pool.map(fingerprint, named[:REPORTED], chunksize=1), strict=True))
+        for key, scanned in fresh.items():
+            hits = [
+                [self.rules.rules[hit.rule].id, hit.line, list(hit.layers), prints[hit.rule, hit.secret]]
+                for hit in scanned.hits if (hit.rule, hit.secret) in prints
+            ]  # fmt: skip
+            self.entries[key] = {**scanned._asdict(), "hits": hits, "skipped": [list(pair) for pair in scanned.skipped]}
+
+
+RUN: Scan
 
 
 def main(job_file: str, scratch: str, report_file: str) -> None:
-    """Scan the files of the job and write the report."""
-    job = json.loads(Path(job_file).read_bytes())
-    tree, raw = Path(scratch, "tree"), Path(scratch, "raw.json")
-    tree.mkdir()
-    scanned: list[dict[str, str]] = []
-    pieces: list[Piece] = []
-    for sha256, paths, file in distinct(job["files"]):
-        data = file.read_bytes()
-        if hashlib.sha256(data).hexdigest() != sha256:
-            give_up(f"{paths[0]}: changed while it was scanned; run the stage again")
-        read_as, text = text_of(data)
-        scanned += [{"path": path, "sha256": sha256, "read_as": read_as} for path in paths]
-        pieces += pieces_of(paths, text, numbered=read_as != "strings")
-    for number, piece in enumerate(pieces):
-        Path(tree, f"{number:08d}.txt").write_text(
-            "\n".join([*piece.lines, CANARY.format(number)]) + "\n", "utf-8", newline="\n"
-        )
-    rules = run_trufflehog3(tree, Path(scratch, "config.yml"), raw)
-    hits, allowlisted = sort_out(json.loads(raw.read_bytes()), pieces, job["allow"])
-    report = {
-        "format": "sealrun/secret-scan-v1",
-        "rules": rules,
-        "rules_sha256": hashlib.sha256(rules_file().read_bytes()).hexdigest(),
-        "scanned": sorted(scanned, key=lambda entry: entry["path"]),
-        "findings": fingerprinted(sorted(hits)[:REPORTED]),
-        "unreported": max(0, len(hits) - REPORTED),
-        "allowlisted": allowlisted,
-    }
+    """Scan what the job names and write the report."""
+    global RUN
+    RUN = Scan(json.loads(Path(job_file).read_bytes()), Path(scratch))
+    check_canary(RUN.rules)
+    items = RUN.repository.objects(RUN.job["history"]["tips"], RUN.job["history"]["since"]) if RUN.repository else []
+    with multiprocessing.Pool(len(os.sched_getaffinity(0))) as pool:
+        keys = scan_files(RUN, pool)
+        scan_history(RUN, items, pool)
+    report = reported(RUN, keys, items)
     Path(report_file).write_text(json.dumps(report, indent=1, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
+    Path(scratch, "cache.json").write_text(json.dumps({"key": RUN.key, "entries": RUN.entries}, sort_keys=True), "utf-8")
 
 
-def distinct(files: list[dict[str, str]]) -> Iterator[tuple[str, tuple[str, ...], Path]]:
-    """Yield each content once: its sha256, every name it has, and one file that holds it."""
-    by_digest: dict[str, list[dict[str, str]]] = {}
-    for entry in files:
-        by_digest.setdefault(entry["sha256"], []).append(entry)
-    for sha256, entries in sorted(by_digest.items()):
-        yield sha256, tuple(entry["path"] for entry in entries), Path(entries[0]["file"])
+def scan_files(run: Scan, pool: Any) -> dict[str, str]:
+    """Scan the files of the job; return for each path the key of its entry."""
+    keys = {entry["path"]: f"{entry['sha256']} {run.engine.scope(entry['path'])}" for entry in run.job["files"]}
+    once = {keys[entry["path"]]: entry for entry in run.job["files"]}
+    run.entries |= {key: run.cached[key] for key in once if key in run.cached}
+    todo = [(key, entry) for key, entry in sorted(once.items()) if key not in run.entries]
+    fresh = {}
+    ids = {}
+    for (key, entry), (oid, scanned) in zip(todo, pool.imap(one_file, [entry for _, entry in todo], chunksize=8), strict=True):
+        fresh[key] = scanned
+        ids[key] = f"{oid} {run.engine.scope(entry['path'])}" if oid else ""
+    run.keep(fresh, pool)
+    for key, same in ids.items():
+        if same:
+            run.entries[same] = run.entries[key]
+    return keys
 
 
-def text_of(data: bytes) -> tuple[str, str]:
-    """Return how *data* was read, and its text; of a binary file the printable strings, one per line."""
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16", data.decode("utf-16", "replace")
-    if b"\0" in data:
-        return "strings", b"\n".join(found.replace(b"\0", b"") for found in STRINGS.findall(data)).decode("ascii")
+def scan_history(run: Scan, items: list[Item], pool: Any) -> None:
+    """Scan the objects of the history that no file of the tree and no earlier run answers for."""
+    keys = {item: f"{item.oid} {run.engine.scope(shown(item))}" for item in items}
+    run.entries |= {key: run.cached[key] for key in keys.values() if key in run.cached}
+    todo = [item for item in items if keys[item] not in run.entries]
+    shares = [todo[start : start + SHARE] for start in range(0, len(todo), SHARE)]
+    found = [pair for share in pool.imap(some_blobs, shares) for pair in share]
+    run.keep({keys[item]: scanned for item, scanned in found}, pool)
+
+
+def one_file(entry: dict[str, str]) -> tuple[str, Scanned]:
+    return told(RUN.file, entry)
+
+
+def some_blobs(items: list[Item]) -> list[tuple[Item, Scanned]]:
+    return told(RUN.blobs, items)
+
+
+def told[A, R](work: Callable[[A], R], argument: A) -> R:
+    """Do the work; what goes wrong is told without the values that a message might repeat."""
     try:
-        return "text", data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return "latin-1", data.decode("latin-1")
+        return work(argument)
+    except BaseException as error:  # noqa: BLE001 - a pool hands over exceptions, not ends
+        raise RuntimeError(words(error)) from None
 
 
-def pieces_of(paths: tuple[str, ...], text: str, *, numbered: bool) -> Iterator[Piece]:
-    """Yield *text* in pieces of whole lines, at least one; trufflehog3 also breaks lines at form feeds and their like."""
-    lines: list[str] = []
-    numbers: list[int | None] = []
-    size, before = 0, ""
-    for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1):
-        parts = [part for whole in line.splitlines() or [""] for part in windows(whole)]
-        lines += parts
-        numbers += [number if numbered else None] * len(parts)
-        size += len(line) + 1
-        if size >= PIECE:
-            yield Piece(paths, lines, numbers, before)
-            lines, numbers, size, before = [], [], 0, lines[-1]
-    yield Piece(paths, lines, numbers, before)
+def shown(item: Item) -> str:
+    """Return the path of a blob; messages have none."""
+    return item.name if item.kind == "blob" else ""
 
 
-def windows(line: str) -> list[str]:
-    """Return *line*, in overlapping parts when it is long: trufflehog3 repeats the whole line for every finding."""
-    return [line[start : start + LONG] for start in range(0, max(1, len(line) - OVERLAP), LONG - OVERLAP)]
+def git_id(data: bytes, job: dict[str, Any]) -> str:
+    """Return the id that git gives *data*, in the kind of digest that the history uses."""
+    tips = (job.get("history") or {}).get("tips") or [""]
+    maker = hashlib.sha256 if len(tips[0]) == 64 else hashlib.sha1
+    return maker(b"blob %d\0" % len(data) + data).hexdigest()
 
 
-def run_trufflehog3(tree: Path, config: Path, raw: Path) -> int:
-    """Run trufflehog3's command line on *tree*; its report goes to *raw*. Returns how many rules it has."""
-    config.write_text("{}\n", "utf-8")
-    os.environ["GIT_PYTHON_REFRESH"] = "quiet"  # no history is read, so git is not needed
-    from trufflehog3 import cli, core
+def reported(run: Scan, keys: dict[str, str], items: list[Item]) -> dict[str, Any]:
+    """Return the report."""
+    files = [(path, run.entries[key]) for path, key in sorted(keys.items())]
+    past = [(item, run.entries[f"{item.oid} {run.engine.scope(shown(item))}"]) for item in items]
+    sums = {name: total(entry[name] for _, entry in files) for name in ("aside", "allowed")}
+    digests = {entry["path"]: entry["sha256"] for entry in run.job["files"]}
+    return {
+        "format": "sealrun/secret-scan-v2",
+        "rules": len(run.rules.rules),
+        "rules_sha256": run.rules.sha256,
+        "scanned": [
+            {"path": path, "sha256": digests[path], "read_as": entry["read_as"], "members": entry["members"],
+             "skipped": dict(entry["skipped"])}
+            for path, entry in files
+        ],
+        "history": in_history(past) if run.repository else None,
+        "findings": findings(run, files, past),
+        "unreported": len(run.unreported),
+        "aside": sums["aside"],
+        "allowlisted": {entry["id"]: sums["allowed"].get(entry["id"], 0) for entry in run.job["allow"]},
+        "pragmas": sum(entry["pragmas"] for _, entry in files),
+    }  # fmt: skip
 
-    sys.argv = ["trufflehog3", "--no-history", "--ignore-nosecret", "--format", "json", "--output", str(raw),
-                "--config", str(config), str(tree)]  # fmt: skip
-    try:
-        code = cli.run()
-    except SystemExit as end:
-        give_up(f"trufflehog3 refused its command line ({end.code})")
-    if code not in (0, 2):
-        give_up(f"trufflehog3 ended with {code}, expected 0 or 2")
-    return len(core.load_rules(rules_file()))
+
+def in_history(past: list[tuple[Item, Entry]]) -> dict[str, Any]:
+    """Return how much of the history was scanned, by kind, and what was not."""
+    kinds = Counter(item.kind for item, _ in past)
+    skipped = {f"{item.name}{member}": reason for item, entry in past for member, reason in entry["skipped"]}
+    return {**{f"{kind}s": kinds[kind] for kind in ("blob", "commit", "tag")}, "scanned": len(past), "skipped": skipped}
 
 
-def rules_file() -> Path:
-    from trufflehog3 import DEFAULT_RULES_FILE
+def total(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    """Return the sum of *counts*."""
+    summed: Counter[str] = Counter()
+    for count in counts:
+        summed.update(count)
+    return dict(sorted(summed.items()))
 
-    return Path(DEFAULT_RULES_FILE)
 
-
-def sort_out(issues: list[dict[str, Any]], pieces: list[Piece], allow: list[dict[str, Any]]) -> tuple[set[Hit], dict[str, int]]:
-    """Return the hits, each at its first place in a file, and how many findings each allow entry took.
-
-    Ends the program when a canary is missing.
-    """
-    canaries: set[int] = set()
-    first: dict[tuple[str, str, str], Hit] = {}
-    allowlisted = {entry["id"]: 0 for entry in allow}
-    for issue in issues:
-        number, rule, secret = int(Path(issue["path"]).stem), issue["rule"], issue["secret"]
-        piece = pieces[number]
-        if int(issue["line"]) > len(piece.lines):
-            if rule["id"] == CANARY_RULE and secret == CANARY.format(number):
-                canaries.add(number)
+def findings(run: Scan, files: list[tuple[str, Entry]], past: list[tuple[Item, Entry]]) -> list[dict[str, Any]]:
+    """Return every finding: in the tree each at its place, those of the history alone where they came in."""
+    holders: dict[tuple[str, str], list[Item]] = {}
+    for item, entry in past:
+        for rule, _, _, mark in entry["hits"]:
+            holders.setdefault((rule, mark), []).append(item)
+    wanted = {item.oid for found in holders.values() for item in found if item.kind == "blob"}
+    origin = (
+        run.repository.introduced(run.job["history"]["tips"], run.job["history"]["since"], wanted)
+        if run.repository and wanted
+        else {}
+    )
+    models = {rule.id: rule.model for rule in run.rules.rules}
+    known = {(hit[0], hit[3]) for _, entry in files for hit in entry["hits"]}
+    found = [
+        told_of(models, hit, path, commit_of(holders.get((hit[0], hit[3]), []), origin), "tree")
+        for path, entry in files
+        for hit in entry["hits"]
+    ]
+    for key, items in holders.items():
+        if key in known:
             continue
-        taken_by: dict[str, None] = {}
-        line = first_left(piece, rule["id"], secret, allow, taken_by)
-        if line is None:
-            allowlisted[next(iter(taken_by))] += len(piece.paths)
-            continue
-        for path in piece.paths:
-            hit = (rule["id"], rule["message"], str(rule["severity"]).lower(), path, piece.numbers[line], secret)
-            key = (rule["id"], path, secret)
-            first[key] = min(first.get(key, hit), hit, key=lambda entry: entry[4] or 0)
-    for number in set(range(len(pieces))) - canaries:
-        give_up(f"{pieces[number].paths[0]}: trufflehog3 did not report the canary in it, so it did not read it to the end")
-    return set(first.values()), allowlisted
+        item = min(items, key=lambda one: (origin.get(one.oid, (0 if one.kind != "blob" else len(origin), "", ""))[0], one.oid))
+        entry = next(entry for other, entry in past if other is item)
+        hit = next(hit for hit in entry["hits"] if (hit[0], hit[3]) == key)
+        if item.kind == "blob":
+            found.append(
+                told_of(models, hit, origin.get(item.oid, (0, "", item.name))[2], commit_of([item], origin), "history")
+            )
+        else:
+            found.append(told_of(models, hit, f"{item.kind} message", item.oid, "message"))
+    return sorted(found, key=lambda one: (one["path"], one["line"] or 0, one["rule"], one["fingerprint"]))
 
 
-def first_left(piece: Piece, rule: str, secret: str, allow: list[dict[str, Any]], taken_by: dict[str, None]) -> int | None:
-    """Return the first line holding *secret* that no allow entry takes, None when all are taken; notes who took them."""
-    entries = [e for e in allow if rule in e["rules"] and re.fullmatch(e["secret"], secret)]
-    places = [place for place, line in enumerate(piece.lines) if secret in line]
-    for place in places:
-        before = piece.lines[place - 1] if place else piece.before
-        taker = next((e["id"] for e in entries if fits(e, secret, piece.lines[place], before)), None)
-        if taker is None:
-            return place
-        taken_by[taker] = None
-    if not places:
-        give_up(f"{piece.paths[0]}: trufflehog3 reported text that is not in it")
-    return None
+def commit_of(items: list[Item], origin: dict[str, tuple[int, str, str]]) -> str | None:
+    """Return the first commit that holds one of *items*."""
+    return min((origin[item.oid] for item in items if item.oid in origin), default=(0, None, ""))[1]
 
 
-def fits(entry: dict[str, Any], secret: str, line: str, before: str) -> bool:
-    """Return whether an allow entry takes *secret* in *line*, which follows the line *before*."""
-    wanted = entry["line"].replace("SECRET", re.escape(secret))
-    return bool(re.search(wanted, line) and re.search(entry["before"], before))
+def told_of(models: dict[str, Any], hit: list[Any], path: str, commit: str | None, where_found: str) -> dict[str, Any]:
+    """Return one finding."""
+    rule, line, layers, mark = hit
+    model = models[rule]
+    return {
+        "rule": rule, "message": model.message, "severity": str(model.severity).lower(), "path": path, "line": line,
+        "commit": commit, "layers": layers, "where": where_found, "fingerprint": mark,
+    }  # fmt: skip
 
 
-def fingerprinted(hits: list[Hit]) -> list[dict[str, Any]]:
-    """Return the hits as report entries, the secret replaced by its fingerprint."""
-    secrets = sorted({(rule, secret) for rule, *_, secret in hits})
-    with multiprocessing.Pool() as pool:
-        prints = dict(zip(secrets, pool.map(fingerprint, secrets, chunksize=1), strict=True))
-    entries = [
-        {
-            "rule": rule, "message": message, "severity": severity, "path": path, "line": line,
-            "fingerprint": prints[rule, secret],
-        }
-        for rule, message, severity, path, line, secret in hits
-    ]  # fmt: skip
-    return sorted(entries, key=lambda e: (e["path"], e["line"] or 0, e["rule"], e["fingerprint"]))
+def check_canary(rules: Rules) -> None:
+    """End the program unless trufflehog3's code reports what it must."""
+    key = CANARY.decode().strip()
+    if not any(match.secret == key for rule in rules.rules if rule.id == "amazon.aws-api-key" for match in rule.matches(key)):
+        give_up("trufflehog3 did not report the canary, so it cannot be trusted with the rest")
 
 
 def fingerprint(found: tuple[str, str]) -> str:
     """Return the fingerprint of a (rule, secret) pair; about 50 ms and 16 MB, wherever the secret stands."""
     rule, secret = found
     salt = b"sealrun secret fingerprint 1\0" + rule.encode()
-    return "scrypt:" + hashlib.scrypt(secret.encode(), salt=salt, n=2**14, r=8, p=1, dklen=16).hex()
+    return "scrypt:" + hashlib.scrypt(secret.encode("utf-8", "backslashreplace"), salt=salt, n=2**14, r=8, p=1, dklen=16).hex()
 
 
 def give_up(why: str) -> NoReturn:
     raise SystemExit(f"scan_secrets: {why}")
+
+
+def words(error: BaseException) -> str:
+    """Return what we said ourselves, else what kind of error it is and where; never words that may repeat a secret."""
+    if isinstance(error, SystemExit | RuntimeError) and str(error).startswith("scan_secrets: "):
+        return str(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"scan_secrets: {type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
 
 
 def silence(scratch: str) -> int:
@@ -225,13 +288,10 @@ def silence(scratch: str) -> int:
 
 
 if __name__ == "__main__":
+    os.environ["GIT_PYTHON_REFRESH"] = "quiet"  # trufflehog3 looks for git when it is imported; it is not asked to use it
     out = silence(sys.argv[2])
     try:
         main(*sys.argv[1:])
-    except SystemExit as end:
-        os.write(out, f"{end.code}\n".encode("utf-8", "backslashreplace"))
-        os._exit(1)
-    except BaseException as error:  # noqa: BLE001 - a message or a value in it may be a secret: only the place is told
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        os.write(out, f"scan_secrets: {type(error).__name__} at {Path(place.filename).name}:{place.lineno}\n".encode())
+    except BaseException as error:  # noqa: BLE001 - its words may repeat a secret: only our own are told, else the place
+        os.write(out, f"{words(error)}\n".encode("utf-8", "backslashreplace"))
         os._exit(1)

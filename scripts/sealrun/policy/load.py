@@ -56,6 +56,7 @@ def _cross_check(plan: Plan, where: Path) -> None:
         raise UsageError(f"{where}: retention: got {release.retention!r}, expected one of {known}")
     for role, model in (("baseline", release.baseline), ("candidate", release.candidate)):
         files.relative_name(model.path, f"{where}: {role}.path")
+        files.refuse_twins(model.files, f"{where}: {role}.files")
         for name in (model.artifact, model.tokenizer):
             if name not in model.files:
                 raise UsageError(f"{where}: {role}.files: {name!r} is used but not pinned; add its sha256")

@@ -130,16 +130,21 @@ class ModelGate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class SecretsGate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the secret scan leaves out, as POSIX path prefixes with a reason each."""
+    """What the secret scan leaves out, as POSIX path prefixes with a reason each, and whether inline pragmas count."""
 
     excluded: dict[str, Text] = {}
+    pragmas: bool = False
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Wall-clock seconds one program of a stage may take; `default` holds where a stage has no line of its own."""
+    """What one program of a stage may take. `default` and `stage` are wall-clock seconds, `default` where a stage has no
+    line of its own; `memory_mib`, `output_mib` and `processes` (threads too) hold for a program and all it starts."""
 
     default: Annotated[float, Meta(gt=0)]
     stage: dict[str, Annotated[float, Meta(gt=0)]] = {}
+    memory_mib: Annotated[int, Meta(ge=256)] = 8192
+    output_mib: Annotated[int, Meta(ge=1)] = 2048
+    processes: Annotated[int, Meta(ge=16)] = 512
 
     def seconds(self, stage: str) -> float:
         """Return the limit for *stage*."""

@@ -72,7 +72,7 @@ def uncovered(audited: Audited) -> Iterator[Finding]:
     asked = {(question.name, question.version) for question in audited.questions}
     reported = {(d.name, d.version) for d in audited.report.dependencies if not d.skip_reason}
     skipped = {d.name: d.skip_reason for d in audited.report.dependencies if d.skip_reason}
-    scope = set(audited.snapshot.packages)
+    left_out = set(audited.snapshot.left_out)
     for lock in audited.locks:
         if not lock.pins:
             yield _gap(lock, None, "empty", "pins nothing")
@@ -86,8 +86,8 @@ def uncovered(audited: Audited) -> Iterator[Finding]:
                 yield _gap(lock, pin, "not-audited", "not in pip-audit's report")
             if pin.version and package not in asked:
                 yield _gap(lock, pin, "not-asked", "pip-audit never asked about it")
-            if pin.version and pin.name not in scope:
-                yield _gap(lock, pin, "out-of-scope", "outside the scope of the advisory snapshot")
+            if pin.version and pin.name in left_out:
+                yield _gap(lock, pin, "left-out", "its advisories were left out of the snapshot")
     for name, version in sorted((asked | reported) - pinned(audited.locks)):
         yield _finding("not-locked", f"{name} {version}: audited, but no lock pins it", package=name, version=version)
     names = sorted({name for name, _ in pinned(audited.locks)})

@@ -20,6 +20,7 @@ from sealrun.policy.model import ModelRef, Plan
 from sealrun.reports import hub
 from sealrun.reports.formats import Listing
 
+_DOCUMENTATION = ("README.md", "LICENSE")
 _REPORTED_FROM = 1024**3
 _EVERY_SECONDS = 2.0
 _KNOWN: dict[tuple[Path, tuple[int, ...]], digest.Sha256] = {}
@@ -108,6 +109,11 @@ def look(plan: Plan, targets: Sequence[Path]) -> Listing:
         files=tuple(sorted(found)), unlisted=tuple(sorted(names - wanted.keys())) if wanted else (),
         missing=tuple(sorted(missing)), refused=dict(sorted(refused.items())),
     )  # fmt: skip
+
+
+def is_documentation(name: str) -> bool:
+    """Return whether `ROLE/PATH` is a file that needs no pin: what people read beside a model."""
+    return name.partition("/")[2] in _DOCUMENTATION
 
 
 def walk(folder: Path) -> Iterator[str]:

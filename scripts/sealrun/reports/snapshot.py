@@ -1,7 +1,7 @@
-"""The advisory snapshot of a policy: facts for the packages in its scope, and where they come from.
+"""The advisory snapshot of a policy: facts for the packages that the locks name, and where they come from.
 
-Rules: `facts.json` holds what `snapshot.json` says, by digest; a package outside the scope is unknown, not clean; a record
-that was rejected stays named, with the packages it was about as far as they could be made out.
+Rules: `facts.json` holds what `snapshot.json` says, by digest; a package whose records were left out is unknown, not clean;
+a record that was rejected stays named, with the packages it was about as far as they could be made out.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,8 @@ class Facts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Snapshot(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`snapshot.json`. `as_of` is the day of the newest change, `sha256` that of the source, `packages` the scope."""
+    """`snapshot.json`. `as_of` is the day of the newest change, `sha256` that of the source; `left_out` names
+    the packages (canonical) that the source has records about which are not among the facts."""
 
     format: Literal["sealrun/advisory-snapshot-v1"] = "sealrun/advisory-snapshot-v1"
     origin: str
@@ -43,7 +44,7 @@ class Snapshot(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     as_of: date
     sha256: digest.Sha256
     records: Annotated[int, Meta(ge=1)]
-    packages: tuple[str, ...]
+    left_out: tuple[str, ...]
     rejected: tuple[Rejected, ...] = ()
     facts: Annotated[int, Meta(ge=0)]
     facts_sha256: digest.Sha256

@@ -1,25 +1,39 @@
-"""What the secret scan was asked to read, and what trufflehog3 found in it.
+"""What the secret scan was asked to read, and what it found there.
 
 Rules: a finding carries a fingerprint, never the secret nor its neighbours; every file listed is either scanned, under the
 digest it was listed with, or skipped with a reason; allow entries are data of policy, not code.
 """
 
-from typing import Annotated, Literal
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from sealrun import digest
+from sealrun import digest, files
+from sealrun.errors import UsageError
 
 LISTING = "listing.json"
 SCAN = "scan.json"
 
 
+class Past(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The history to scan: what the tips reach, less what `since` reaches; a shallow one ends before its beginning."""
+
+    tips: tuple[str, ...]
+    since: str = ""
+    shallow: bool = False
+
+
 class Listing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The files to scan, with their digests, and those left out, name to reason."""
 
-    format: Literal["sealrun/secrets-listing-v1"] = "sealrun/secrets-listing-v1"
+    format: Literal["sealrun/secrets-listing-v2"] = "sealrun/secrets-listing-v2"
     files: digest.Manifest
     skipped: dict[str, str]
+    history: Past | None = None
 
 
 class Allow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -42,31 +56,77 @@ class Allowed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Scanned(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A file that the scanner read to its end, and how: as text, decoded to text, or the strings of a binary file."""
+    """A file that was read to its end, how, in how many texts (an archive has one for each member), and the members that
+    were not read."""
 
     path: str
     sha256: digest.Sha256
-    read_as: Literal["text", "utf-16", "latin-1", "strings"]
+    read_as: Literal["text", "utf-16", "latin-1", "strings", "archive"]
+    members: int
+    skipped: dict[str, str]
+
+
+class History(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What of the history was scanned: unique blobs, commits and tags, and members of archives that were not read."""
+
+    blobs: int
+    commits: int
+    tags: int
+    scanned: int
+    skipped: dict[str, str]
 
 
 class SecretFinding(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One secret in one file: the rule, the first line of text it stands on, and its fingerprint under that rule."""
+    """One secret in one file: the rule, its first line, the commit that brought it in, the encodings around it, and its
+    fingerprint under that rule."""
 
     rule: str
     message: str
     severity: Literal["low", "medium", "high"]
     path: str
     line: int | None
+    commit: str | None
+    layers: tuple[Literal["archive", "base64", "hex", "url"], ...]
+    where: Literal["tree", "history", "message"]
     fingerprint: Annotated[str, Meta(pattern="^scrypt:[0-9a-f]{32}$")]
 
 
 class SecretScan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`scan.json`, written by `inside/scan_secrets.py`. `unreported` counts findings beyond the number it reports."""
+    """`scan.json`, written by `inside/scan_secrets.py`. `aside` counts by reason what looked like a secret and is none,
+    `unreported` the secrets beyond the number it reports, `pragmas` those that an inline comment takes."""
 
-    format: Literal["sealrun/secret-scan-v1"]
+    format: Literal["sealrun/secret-scan-v2"]
     rules: Annotated[int, Meta(ge=1)]
     rules_sha256: digest.Sha256
     scanned: tuple[Scanned, ...]
+    history: History | None
     findings: tuple[SecretFinding, ...]
     unreported: Annotated[int, Meta(ge=0)]
+    aside: dict[str, Annotated[int, Meta(ge=0)]]
     allowlisted: dict[str, Annotated[int, Meta(ge=0)]]
+    pragmas: Annotated[int, Meta(ge=0)]
+
+
+def job(
+    manifest: digest.Manifest, places: Mapping[str, Path], policy: Path, *, history: Mapping[str, object] | None = None,
+    cache: Path | None = None, pragmas: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """Return what `inside/scan_secrets.py` is to scan: the files of *manifest*, which lie at *places*, under the rules of the
+    folder *policy*. Raises UsageError for an allow list that cannot be read."""
+    listed = [{"path": e.path, "file": os.fspath(places[e.path]), "sha256": e.sha256} for e in manifest]
+    return {
+        "files": listed, "allow": read_allowed(policy / "allow.toml").allow, "policy": os.fspath(policy), "pragmas": pragmas,
+        **({"history": history} if history else {}), **({"cache": os.fspath(cache)} if cache else {}),
+    }  # fmt: skip
+
+
+def read_allowed(where: Path) -> Allowed:
+    """Return policy's allow list. Raises UsageError for a pattern that does not compile."""
+    allowed = files.load_toml(where, Allowed)
+    for entry in allowed.allow:
+        for pattern in (entry.secret, entry.line, entry.before):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise UsageError(f"{where}: {entry.id}: got {pattern!r} ({error}), expected a regular expression") from error
+    return allowed

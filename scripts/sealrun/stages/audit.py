@@ -149,11 +149,13 @@ def _findings(plan: Plan, evidence: Audited) -> tuple[Mapping[str, frozenset[str
 
 
 def _vulnerable(plan: Plan, evidence: Audited, lock: Lock, pin: Pin, vulnerability: Vulnerability) -> Finding:
-    records = [a for a in evidence.matching((pin.name, pin.version)) if a.names & vulnerability.names]
+    version = Version(pin.version)
+    named = (advisory for advisory in evidence.facts.get(pin.name, ()) if advisory.names & vulnerability.names)
+    records = [advisory for advisory in named if osv.affects(advisory, pin.name, version)]
     severity = policy.worst([advisory.severity for advisory in records])
     gate = plan.gates.audit
     fails = policy.counts(severity, fail_on=gate.fail_on, unknown_is=gate.unknown_is)
-    fixed = sorted({version for a in records for version in osv.fixes(a, pin.name, Version(pin.version))}, key=Version)
+    fixed = sorted({above for advisory in records for above in osv.fixes(advisory, pin.name, version)}, key=Version)
     others = f" ({', '.join(vulnerability.aliases)})" if vulnerability.aliases else ""
     remedy = f"fixed in {', '.join(fixed)}" if fixed else "no fixed version known"
     return Finding(
@@ -213,6 +215,7 @@ STAGE = Stage(
     inputs=_inputs,
     gather=_gather,
     judge=_judge,
+    takes_targets=True,
     environments=(venvs.Environment(name="audit", smoke=("pip-audit", "--version")),),
     tools=(("pip-audit", "audit"),),
 )

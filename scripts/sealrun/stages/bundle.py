@@ -14,14 +14,15 @@ from datetime import timedelta
 from pathlib import Path
 
 from sealrun import __version__, digest, files
-from sealrun.errors import UsageError, VerificationFailed
+from sealrun.errors import SealrunError, UsageError, VerificationFailed
 from sealrun.evidence import bundle, checklist, keys, manifest, sign, source
 from sealrun.evidence.statement import StageStatement
 from sealrun.evidence.verify import verify
 from sealrun.outcome import Judgement, Outcome, Verdict, check
 from sealrun.policy.judge import deployment_check, listed
 from sealrun.policy.model import Posture
-from sealrun.reports import artifacts, html, invarlock, mlbom
+from sealrun.reports import artifacts, formats, invarlock, mlbom
+from sealrun.reports.formats import FormatVerdict
 from sealrun.stage import Context, Stage, Work, read_report
 
 _CONTROLS = (
@@ -30,7 +31,7 @@ _CONTROLS = (
 )  # fmt: skip
 _REQUIRES = ("lock", "sbom", "audit", "secrets", "model", "certify", "verify")
 _REPORT = "certificate/reports/evaluation.report.json"
-_OURS = {"evidence", "statements", "logs", "run", "run.json", ".lock", sign.REPORT}
+_OURS = {"evidence", "statements", "logs", "run", "run.json", ".lock", "cache", sign.REPORT}
 
 
 def _inputs(context: Context) -> Mapping[str, digest.Sha256]:
@@ -43,7 +44,7 @@ def _inputs(context: Context) -> Mapping[str, digest.Sha256]:
 
 
 def _gather(context: Context, work: Work) -> None:
-    found, changes = source.look(context.root, context.out.parent)
+    found, changes = source.look(context.root, context.out.parent, work.networks)
     files.write_json(work.out / "source.json", found)
     files.write_json(work.out / "changes.json", changes)
     files.write_bytes(work.out / "release.pub", keys.public_key(keys.release()).pem)
@@ -63,9 +64,22 @@ def _judge(context: Context) -> Judgement:
     found = _artifacts(context, said)
     reports = {
         checklist.FILE: _checklist(context, said, outcomes),
-        mlbom.FILE: mlbom.ml_bom(context.plan, found, _comparison(context, said)),
+        mlbom.FILE: mlbom.ml_bom(
+            context.plan,
+            found,
+            _comparison(context, said),
+            described=_described(context, said),
+            sboms={name: sha for name, sha in said["sbom"].digests().items() if name.endswith(".cdx.json")},
+        ),
     }
     return Judgement(outcomes=outcomes, reports=reports)
+
+
+def _described(context: Context, said: Mapping[str, StageStatement]) -> tuple[FormatVerdict, ...]:
+    """Return what the model gate read in the files, nothing when it left no verdicts."""
+    if formats.VERDICTS not in said["model"].digests():
+        return ()
+    return read_report(context.evidence("model") / formats.VERDICTS, formats.FormatReport).files
 
 
 def _network(said: Mapping[str, StageStatement]) -> Outcome:
@@ -211,6 +225,11 @@ def _seal(context: Context, own: StageStatement) -> None:
     title, key = context.plan.title, keys.release()
     tar = bundle.build({bundle.MANIFEST: manifest.describe(title, members), **members})
     fingerprint, sha256 = keys.public_key(key).fingerprint, digest.of_bytes(tar)
+    path = context.out / f"{title}{bundle.SUFFIX}"
+    if _is_sealed(path, sha256, fingerprint):
+        return
+    from sealrun.reports import html  # its template engine is not needed when nothing changed
+
     page = html.render(html.report_data(context.plan, said, context.out / "evidence", fingerprint, sha256))
     attested = [f"statements/{stage}.json" for stage in said]
     release = sign.release_statement(
@@ -220,10 +239,24 @@ def _seal(context: Context, own: StageStatement) -> None:
         attestations=[(name, digest.of_bytes(members[name])) for name in attested],
     )  # fmt: skip
     envelopes = sign.sign([files.readable_json(release), *(members[name] for name in attested)], sign.signer(key))
-    path = context.out / f"{title}{bundle.SUFFIX}"
     for target, data in ((context.out / sign.REPORT, page), (context.out / f"{title}{sign.SUFFIX}", envelopes), (path, tar)):
         files.write_bytes(target, data)
-    verify(path, trust=None, fingerprint=fingerprint, delivery=None)
+    try:
+        verify(path, trust=None, fingerprint=fingerprint, delivery=None)
+    except SealrunError:
+        path.unlink()  # what a recipient would refuse is not handed over
+        raise
+
+
+def _is_sealed(path: Path, sha256: digest.Sha256, fingerprint: str) -> bool:
+    """Return whether *path* is this bundle already, whole and signed by this key."""
+    if not path.is_file() or digest.of_file(path) != sha256:
+        return False
+    try:
+        verify(path, trust=None, fingerprint=fingerprint, delivery=None)
+    except SealrunError:
+        return False
+    return True
 
 
 def _members(context: Context, said: Mapping[str, StageStatement], passed: bool) -> dict[str, bytes]:

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sealrun import digest, files, venvs
-from sealrun.errors import ToolFailed
+from sealrun.errors import ToolFailed, VerificationFailed
 from sealrun.evidence import keys
 from sealrun.outcome import Judgement, Outcome, Verdict, check
 from sealrun.policy.model import ModelRef
-from sealrun.reports import artifacts, captured, invarlock
+from sealrun.reports import artifacts, captured, invarlock, inventory
 from sealrun.reports.records import Case, Records, parse_cases, parse_records, report, require_cases
 from sealrun.stage import Context, Stage, Work
 
@@ -27,9 +27,9 @@ _GUARDS = "spectral, rmt, variance, invariants"
 
 
 def _inputs(context: Context) -> Mapping[str, digest.Sha256]:
-    read = {f"{role}/{file}": path for role in ("baseline", "candidate") for file, path in _model_files(context, role)}
+    pinned = inventory.pins(context.plan)
     return {
-        **{name: digest.of_file(path) for name, path in read.items()},
+        **{name: sha256 for name, sha256 in inventory.look(context.plan, ()).digests().items() if name in pinned},
         "data": digest.of_file(_data(context)),
         f"key/{_KEY}": keys.fingerprint(keys.private(_KEY)),
     }
@@ -38,6 +38,7 @@ def _inputs(context: Context) -> Mapping[str, digest.Sha256]:
 def _gather(context: Context, work: Work) -> None:
     if _refused_by_model_gate(context):
         return
+    _require_untouched(context)
     data = context.plan.release.data
     cases = parse_cases(_data(context).read_bytes(), data.text_field, data.path)
     scored = _score(context, work, cases)
@@ -50,6 +51,19 @@ def _gather(context: Context, work: Work) -> None:
     ):
         files.write_bytes(work.tmp / name, digest.canonical_json(value))
     _evaluate(work, question.anchors)
+
+
+def _require_untouched(context: Context) -> None:
+    """Raise VerificationFailed when a file beside the model is not what the gate judged: a runtime may open it (weights kept
+    outside of an ONNX file). The model, the tokenizer and the data are bound by the records."""
+    found = artifacts.load(context.evidence("model"))
+    seen = inventory.look(context.plan, ()).digests()
+    for role in ("baseline", "candidate"):
+        bound = {name for name, _ in _model_files(context, role)}
+        for entry in found.model(role):
+            if entry.path not in bound and seen.get(f"{role}/{entry.path}") != entry.sha256:
+                name = f"{role}/{entry.path}"
+                raise VerificationFailed(f"certify: {name} is no longer what the model gate judged; run `nox -s model` again")
 
 
 def _score(context: Context, work: Work, cases: tuple[Case, ...]) -> dict[str, Records]:

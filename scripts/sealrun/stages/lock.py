@@ -188,4 +188,5 @@ STAGE = Stage(
     inputs=_inputs,
     gather=_gather,
     judge=_judge,
+    takes_targets=True,
 )

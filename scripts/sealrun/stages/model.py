@@ -20,7 +20,6 @@ from sealrun.reports.formats import LISTING, OFFLINE_SWITCHES, VERDICTS, FormatR
 from sealrun.stage import Context, Stage, Work, read_report
 from sealrun.venvs import Environment
 
-_DOCUMENTATION = ("README.md", "LICENSE")
 _PICKLE_BEARING = ("pickle", "zip", "numpy")  # what picklescan reads
 
 
@@ -109,7 +108,7 @@ def _unpinned(context: Context, listing: Listing) -> Iterator[_Problem]:
         elif seen[name] != wanted:
             yield _Problem(rule="changed", path=name, message=f"has the sha256 {seen[name]}, pinned is {wanted}")
     for name in listing.unlisted:
-        if name.partition("/")[2] not in _DOCUMENTATION or name in listing.refused:
+        if not inventory.is_documentation(name) or name in listing.refused:
             why = f" ({listing.refused[name]})" if name in listing.refused else ""
             yield _Problem(rule="unlisted", path=name, message=f"no pin in release.toml names it{why}")
 
@@ -235,4 +234,5 @@ STAGE = Stage(
     inputs=_inputs,
     gather=_gather,
     judge=_judge,
+    takes_targets=True,
 )

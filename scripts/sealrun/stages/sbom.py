@@ -224,6 +224,7 @@ STAGE = Stage(
     inputs=_inputs,
     gather=_gather,
     judge=_judge,
+    takes_targets=True,
     environments=_INSTALLED,
     tools=(("cyclonedx-bom", "sbom"), ("cyclonedx-python-lib", "sbom")),
 )

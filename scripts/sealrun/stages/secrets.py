@@ -1,12 +1,13 @@
-"""The secret scan: does a tracked file or the release configuration hold a secret?
+"""The secret scan: does a file, the history or the release configuration hold a secret?
 
-Rules: what is scanned is what git tracks, under the digest it was listed with, or skipped with a reason; links and submodules
-are not followed, what policy excludes is said so, anything else that was not scanned fails; a finding is a fingerprint, never
-the secret; a fingerprint is allowlisted by a waiver for `secrets.clean`, its rule and itself, until a date.
+Rules: what is scanned is what git tracks or would let be added, under the digest it was listed with, and every object that the
+refs reach; links and submodules are not followed, what policy excludes is said so, anything else that was not scanned fails; a
+finding is a fingerprint, never the secret; a fingerprint is allowlisted by a waiver for `secrets.clean`, its rule and itself,
+until a date.
 """
 
 import os
-import re
+import shutil
 import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,8 @@ from sealrun import digest, files, sandbox, settings
 from sealrun.errors import InputMissing, ToolFailed, UsageError
 from sealrun.outcome import Finding, Judgement, Outcome, OutcomeKind, Severity, check
 from sealrun.policy import judge as policy
-from sealrun.reports.trufflehog3 import LISTING, SCAN, Allowed, Listing, SecretFinding, SecretScan
+from sealrun.reports import secret_formats
+from sealrun.reports.trufflehog3 import LISTING, SCAN, History, Listing, Past, SecretFinding, SecretScan, job
 from sealrun.stage import Context, Stage, Work, read_report
 from sealrun.venvs import Environment
 
@@ -26,25 +28,34 @@ _LINK, _SUBMODULE, _EXCLUDED = "link, not followed", "submodule, not scanned", "
 _GIT_OBJECTS = "git's own objects, not scanned"
 _SAID = (_LINK, _SUBMODULE, _EXCLUDED, _GIT_OBJECTS)
 _MAX_CONFIGURATION = 4 * 1024 * 1024  # bytes; the loader refuses a larger one
-_NO_REPOSITORY = 128  # git's exit code for "not a git repository", and for everything else that is fatal
+_FATAL = 128  # git's exit code for "not a git repository", and for everything else that is fatal
 
 
 def _inputs(context: Context) -> dict[str, digest.Sha256]:
     listing, _ = _list(context)
-    skipped = digest.of_json(listing.skipped)
-    return {"tree": digest.of_manifest(listing.files), "skipped": skipped}
+    history = digest.of_json(structs.asdict(listing.history) if listing.history else None)
+    return {"tree": digest.of_manifest(listing.files), "skipped": digest.of_json(listing.skipped), "history": history}
 
 
 def _gather(context: Context, work: Work) -> None:
     listing, places = _list(context)
-    job = {
-        "files": [{"path": e.path, "file": os.fspath(places[e.path]), "sha256": e.sha256} for e in listing.files],
-        "allow": _allowed(context).allow,
-    }
-    files.write_json(work.tmp / "job.json", job)
+    cache = context.out / "cache" / "secrets.json"  # fingerprints by content; holds no secret
+    history = None
+    root = _repository(context)
+    if root and listing.history:
+        history = {"git": sandbox.program("git"), "root": os.fspath(root), **structs.asdict(listing.history)}
+    described = job(
+        listing.files, places, context.root / "policy" / "secrets", history=history, cache=cache,
+        pragmas=context.plan.gates.secrets.pragmas,
+    )  # fmt: skip
+    files.write_json(work.tmp / "job.json", described)
     files.write_json(work.out / LISTING, listing)
     script = work.inside("scan_secrets.py", str(work.tmp / "job.json"), str(work.tmp), str(work.out / SCAN))
     work.run("scan_secrets", "secrets", script, variables={"LC_ALL": "C"})  # the C locale means UTF-8 to Python
+    if (work.tmp / "cache.json").is_file():
+        cache.parent.mkdir(exist_ok=True)
+        shutil.copyfile(work.tmp / "cache.json", cache.with_suffix(".new"))
+        cache.with_suffix(".new").replace(cache)
 
 
 def _judge(context: Context) -> Judgement:
@@ -52,9 +63,15 @@ def _judge(context: Context) -> Judgement:
     scan = read_report(context.evidence("secrets") / SCAN, SecretScan)
     if [(e.path, e.sha256) for e in scan.scanned] != [(e.path, e.sha256) for e in listing.files]:
         raise ToolFailed("secrets: the files scanned are not the files listed; run `nox -s secrets` again")
+    if (listing.history is None) != (scan.history is None):
+        raise ToolFailed("secrets: the history was not scanned as listed; run `nox -s secrets` again")
     clean, findings = _clean(context, scan)
-    outcomes = (clean, _coverage(context, listing, scan))
-    return Judgement(outcomes=outcomes, findings=findings, reports={"coverage.json": _report(listing, scan)})
+    reports = {
+        "coverage.json": _report(listing, scan),
+        "secrets.sarif": secret_formats.sarif(scan.findings, findings, _remedy(context, "secrets.clean")),
+        "gl-secret-detection-report.json": secret_formats.gitlab(scan.findings, findings, context.plan.judged_at),
+    }
+    return Judgement(outcomes=(clean, _coverage(context, listing, scan)), findings=findings, reports=reports)
 
 
 def _list(context: Context) -> tuple[Listing, dict[str, Path]]:
@@ -76,9 +93,10 @@ def _list(context: Context) -> tuple[Listing, dict[str, Path]]:
                 places[name] = path
             except OSError as error:
                 skipped[name] = f"cannot be read ({error.strerror})"
-    if not found:
+    past = _past(context)
+    if not found and not past:
         raise InputMissing(f"secrets: nothing to scan in {context.root}; run `git add`, or name a folder that holds files")
-    return Listing(files=tuple(sorted(found)), skipped=skipped), places
+    return Listing(files=tuple(sorted(found)), skipped=skipped, history=past), places
 
 
 def _below(name: str, prefix: str) -> bool:
@@ -99,14 +117,47 @@ def _unreadable(root: Path, path: Path) -> str:
 
 
 def _named(context: Context) -> Mapping[str, tuple[Path, Path]]:
-    """Return every file by the name to report, with its root and path: what git tracks, or what the targets hold."""
+    """Return every file by the name to report, with its root and path: what git lists, or what the targets hold."""
     if context.targets:
         return dict(entry for target in context.targets for entry in _target(target))
-    named = {_shown(name): (context.root, context.root / os.fsdecode(name)) for name in _tracked(context.root)}
+    named = {_shown(name): (context.root, context.root / os.fsdecode(name)) for name in _listed(context.root, _ours(context))}
     configuration = _configuration(context)
     if configuration not in (path for _, path in named.values()):
         named[f"release configuration/{configuration.name}"] = (configuration.parent, configuration)
     return named
+
+
+def _repository(context: Context) -> Path | None:
+    """Return the repository whose history is scanned: our own, or the one that is named; None where there is none.
+
+    Raises UsageError for two of them.
+    """
+    named = [target.resolve() for target in context.targets if (target / ".git").exists()]
+    if len(named) > 1:
+        raise UsageError(f"secrets: got {len(named)} repositories, expected one; name one repository at a time")
+    return named[0] if named else None if context.targets else context.root
+
+
+def _past(context: Context) -> Past | None:
+    """Return the history to scan, None without one. Raises UsageError for a revision that does not exist."""
+    root = _repository(context)
+    if root is None:
+        return None
+    every = ("--all",) if context.targets or context.since else ()  # a release is of one commit, whatever else a clone holds
+    shallow, *tips = _git(root, "rev-parse", "--is-shallow-repository", *every).decode("ascii").split()
+    head = _git(root, "rev-parse", "--quiet", "--verify", "HEAD", unborn=True).decode("ascii").split()
+    since = ""
+    if context.since:
+        since = (
+            _git(root, "rev-parse", "--quiet", "--verify", "--end-of-options", f"{context.since}^{{commit}}", unborn=True)
+            .decode()
+            .strip()
+        )
+        if not since:
+            raise UsageError(f"--since: got {context.since!r}, expected a commit of {root}; fetch it or name another")
+        tips = []  # what is reachable from here is what the change brings
+    reached = sorted({*tips, *head})
+    return Past(tips=tuple(reached), since=since, shallow=shallow == "true") if reached else None
 
 
 def _shown(name: bytes) -> str:
@@ -123,33 +174,53 @@ def _target(target: Path) -> Iterator[tuple[str, tuple[Path, Path]]]:
         yield label, (target.resolve().parent, target.resolve())
         return
     root = target.resolve()
-    for name in files.walk_files(root):
-        shown = _shown(os.fsencode(name))
-        yield (shown if label in ("", ".") else f"{label}/{shown}"), (root, root / name)
+    listed = (
+        [*_listed(root), *([b".git/config"] if (root / ".git" / "config").is_file() else [])]
+        if (root / ".git").exists()
+        else None
+    )
+    for name in listed or map(os.fsencode, files.walk_files(root)):
+        shown = _shown(name)
+        yield (shown if label in ("", ".") else f"{label}/{shown}"), (root, root / os.fsdecode(name))
 
 
-def _tracked(root: Path) -> list[bytes]:
-    """Return the names that git tracks below *root*. Raises InputMissing without a repository, ToolFailed without git."""
+def _ours(context: Context) -> tuple[str, ...]:
+    """Return what Sealrun itself writes into the checkout: no part of what is judged unless it is tracked."""
+    written = {context.out, context.out.parent, context.root / ".nox", context.root / ".venv"} - {context.root}
+    inside = sorted(path.relative_to(context.root).as_posix() for path in written if path.is_relative_to(context.root))
+    return tuple(f"--exclude=/{name}" for name in inside)
+
+
+def _listed(root: Path, left_out: tuple[str, ...] = ()) -> list[bytes]:
+    """Return the names below *root* that git tracks or would let be added. Raises InputMissing without a repository."""
+    names = _git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard", *left_out).split(b"\0")
+    return sorted({name for name in names if name})
+
+
+def _git(root: Path, *arguments: str, unborn: bool = False) -> bytes:
+    """Return what git prints in *root*; with `unborn`, nothing for what does not exist. Raises InputMissing without a
+    repository, ToolFailed without git."""
     git = sandbox.program("git")
     with files.private_folder() as home:
         files.write_bytes(home / ".gitconfig", b"[safe]\n\tdirectory = *\n")  # a checkout may belong to another user
         variables = {"LC_ALL": "C", "GIT_CONFIG_GLOBAL": str(home / ".gitconfig"), "GIT_OPTIONAL_LOCKS": "0"}
         completed = sandbox.run(
             sandbox.Command(
-                name="git", argv=(git, "-c", "core.fsmonitor=false", "ls-files", "-z"), cwd=root, logs=home,
-                environment={**settings.judged_environment(home), **variables}, success=(0, _NO_REPOSITORY),
+                name="git", argv=(git, "-c", "core.fsmonitor=false", *arguments), cwd=root, logs=home,
+                environment={**settings.judged_environment(home), **variables},
+                success=(0, 1, _FATAL) if unborn else (0, _FATAL),
             )
         )  # fmt: skip
         said = completed.stderr.read_text("utf-8", "replace").strip()
-        names = completed.stdout.read_bytes().split(b"\0")
-    if completed.exit_code == _NO_REPOSITORY and "not a git repository" in said:
+        printed = completed.stdout.read_bytes()
+    if completed.exit_code == _FATAL and "not a git repository" in said:
         raise InputMissing(
-            f"secrets: {root} is no git repository, expected one whose tracked files are scanned; "
+            f"secrets: {root} is no git repository, expected one whose files are scanned; "
             "run `git init` and `git add`, or name folders: `nox -s secrets -- PATH...`"
         )
-    if completed.exit_code:
-        raise ToolFailed(f"git: {said[:500]}; expected the list of tracked files, mend the repository {root}")
-    return sorted({name for name in names if name})
+    if completed.exit_code == _FATAL and not unborn:
+        raise ToolFailed(f"git: {said[:500]}; expected an answer to `git {arguments[0]}`, mend the repository {root}")
+    return printed if completed.exit_code == 0 else b""
 
 
 def _configuration(context: Context) -> Path:
@@ -160,24 +231,13 @@ def _configuration(context: Context) -> Path:
     raise InputMissing(f"secrets: the release file in {context.plan.base} changed since it was read; run the command again")
 
 
-def _allowed(context: Context) -> Allowed:
-    """Return policy's allow list. Raises UsageError for a pattern that does not compile."""
-    where = context.root / "policy" / "secrets" / "allow.toml"
-    allowed = files.load_toml(where, Allowed)
-    for entry in allowed.allow:
-        for pattern in (entry.secret, entry.line, entry.before):
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise UsageError(f"{where}: {entry.id}: got {pattern!r} ({error}), expected a regular expression") from error
-    return allowed
-
-
 def _finding(found: SecretFinding) -> Finding:
     place = found.path if found.line is None else f"{found.path}:{found.line}"
+    since = f", in the history since {found.commit[:12]}" if found.commit and found.where != "tree" else ""
+    under = f", under {' and '.join(found.layers)}" if found.layers else ""
     return Finding(
         control="secrets.clean", rule=found.rule, outcome=OutcomeKind.FAILED, severity=Severity(found.severity),
-        message=f"{place}: {found.message} ({found.fingerprint})", path=found.path, line=found.line,
+        message=f"{place}: {found.message}{under}{since} ({found.fingerprint})", path=found.path, line=found.line,
         fingerprint=found.fingerprint,
     )  # fmt: skip
 
@@ -185,27 +245,38 @@ def _finding(found: SecretFinding) -> Finding:
 def _clean(context: Context, scan: SecretScan) -> tuple[Outcome, tuple[Finding, ...]]:
     """Judge what was found against the waivers."""
     found = [_finding(entry) for entry in scan.findings]
-    judged = policy.judge_findings(context.plan, "secrets.clean", found, unused_fails=not context.targets)
+    judged = policy.judge_findings(context.plan, "secrets.clean", found, unused_fails=not (context.targets or context.since))
     if scan.unreported:
         more = f"{scan.unreported} findings more than are reported one by one"
         judged = structs.replace(judged, problems=(*judged.problems, more))
     outcome = judged.outcome(
-        "secrets.clean", seen=f"{len(found)} findings in {len(scan.scanned)} files",
+        "secrets.clean", seen=f"{len(found)} findings in {len(scan.scanned)} files{_of_history(scan.history)}",
         expected="no secret, or its fingerprint allowlisted by a valid waiver",
         remedy=_remedy(context, "secrets.clean"), evidence=f"evidence/secrets/{SCAN}",
     )  # fmt: skip
     return outcome, judged.findings
 
 
+def _of_history(history: History | None) -> str:
+    return f" and {history.scanned} objects of the history" if history else ""
+
+
 def _coverage(context: Context, listing: Listing, scan: SecretScan) -> Outcome:
     """Judge whether everything listed was scanned, or skipped for a reason that policy knows."""
-    missed = [f"{name}: {why}" for name, why in sorted(listing.skipped.items()) if not why.startswith(_SAID)]
+    members = {f"{e.path}{name}": why for e in scan.scanned for name, why in e.skipped.items()}
+    past = {} if scan.history is None else {f"history: {name}": why for name, why in scan.history.skipped.items()}
+    unread = {**{name: why for name, why in listing.skipped.items() if not why.startswith(_SAID)}, **members, **past}
+    missed = [f"{name}: {why}" for name, why in sorted(unread.items())]
+    if scan.history and scan.history.scanned != scan.history.blobs + scan.history.commits + scan.history.tags:
+        missed.append("the sums of the history do not agree")
     listed = len(listing.files) + len(listing.skipped)
-    counted = f"{listed} listed = {len(scan.scanned)} scanned + {len(listing.skipped)} skipped"
+    counted = f"{listed} listed = {len(scan.scanned)} scanned + {len(listing.skipped)} skipped{_of_history(scan.history)}"
+    shallow = "the clone is shallow: what came before it was not scanned; run `git fetch --unshallow`"
     return check(
         "secrets.coverage", not missed, seen=f"{counted}: {policy.listed(missed)}" if missed else counted,
-        expected="every file scanned, or a link, a submodule or excluded by policy",
+        expected="every file and every object of the history scanned, or a link, a submodule or excluded by policy",
         remedy=_remedy(context, "secrets.coverage"), evidence="evidence/secrets/coverage.json",
+        warning=shallow if listing.history and listing.history.shallow else "",
     )  # fmt: skip
 
 
@@ -214,13 +285,18 @@ def _remedy(context: Context, control: str) -> str:
 
 
 def _report(listing: Listing, scan: SecretScan) -> bytes:
-    """Return the coverage report: how many files were listed, how each was read, what was skipped and why."""
+    """Return the coverage report: what was listed, how it was read, what was skipped or set aside, and why."""
     return files.readable_json(
         {
             "listed": len(listing.files) + len(listing.skipped),
             "scanned": len(scan.scanned),
             "read_as": dict(Counter(entry.read_as for entry in scan.scanned)),
+            "texts": sum(entry.members for entry in scan.scanned),
             "skipped": listing.skipped,
+            "history": structs.asdict(scan.history) if scan.history else "none",
+            "shallow": bool(listing.history and listing.history.shallow),
+            "set_aside": scan.aside,
+            "pragmas": scan.pragmas,
             "allowlisted": scan.allowlisted,
             "rules": {"count": scan.rules, "sha256": scan.rules_sha256},
         }
@@ -229,11 +305,12 @@ def _report(listing: Listing, scan: SecretScan) -> bytes:
 
 STAGE = Stage(
     name="secrets",
-    summary="no secret in tracked files or the release configuration",
+    summary="no secret in files, history or the release configuration",
     controls=("secrets.clean", "secrets.coverage"),
     environments=(Environment(name="secrets", smoke=("trufflehog3", "--help")),),
     tools=(("trufflehog3", "secrets"),),
     inputs=_inputs,
     gather=_gather,
     judge=_judge,
+    takes_targets=True,
 )

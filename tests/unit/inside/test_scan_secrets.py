@@ -1,50 +1,29 @@
-"""The part of the secret scan that runs beside trufflehog3: nothing is lost in cutting, and a digest is known by its line."""
+"""The parts of the secret scan that need no tool: reading, decoding, judging, fingerprints."""
+
+import gzip
+import io
+import zipfile
 
 import pytest
 
-from sealrun.inside.scan_secrets import LONG, OVERLAP, PIECE, Piece, fingerprint, first_left, pieces_of, text_of, windows
+from sealrun.inside import secret_text
+from sealrun.inside.scan_secrets import fingerprint
+from sealrun.inside.secret_context import CHECKS, Place, why_not
+from sealrun.inside.secret_engine import decoded, fits
+from sealrun.inside.secret_text import Part, Skipped, lines_of, parts
 
-LINES = [f"line {number} " + "x" * (number % 97) for number in range(2000)]
-ALLOW = [{"id": "hash", "rules": ["high-entropy"], "secret": "[0-9a-f]{8}", "line": r"sha256:SECRET$", "before": ""}]
-
-
-def test_pieces_hold_every_line_once_under_its_number() -> None:
-    """Cutting a text and putting it together again gives the text."""
-    pieces = list(pieces_of(("a",), "\n".join(LINES), numbered=True))
-    assert [line for piece in pieces for line in piece.lines] == LINES
-    assert [number for piece in pieces for number in piece.numbers] == list(range(1, len(LINES) + 1))
-    assert len(pieces) > 1
-    assert [piece.before for piece in pieces[1:]] == [piece.lines[-1] for piece in pieces[:-1]]
-    assert all(sum(map(len, piece.lines)) < 2 * PIECE for piece in pieces)
+ALLOW = {"id": "hash", "rules": ["high-entropy"], "secret": "[0-9a-f]{8}", "line": r"sha256:SECRET$", "before": ""}
 
 
-@pytest.mark.parametrize("text", ["", "\n", "a", "a\n", "a\r\nb\rc\n"])
-def test_every_text_has_a_piece(text: str) -> None:
-    """An empty file is scanned too, and any line end counts."""
-    [piece] = pieces_of(("a",), text, numbered=True)
-    assert "\n".join(piece.lines) == text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def test_breaks_that_only_python_knows_keep_the_number_of_the_line() -> None:
-    """A form feed splits a line for the scanner, not for the reader."""
-    [piece] = pieces_of(("a",), "one\x0ctwo\u2028three\nfour", numbered=True)
-    assert (piece.lines, piece.numbers) == (["one", "two", "three", "four"], [1, 1, 1, 2])
-
-
-def test_what_fits_in_the_overlap_stands_whole_in_one_window() -> None:
-    """No secret is cut in two, wherever it stands in a long line."""
-    line = "".join(chr(33 + (number * 7919) % 94) for number in range(3 * LONG))
-    parts = windows(line)
-    assert windows("short") == ["short"]
-    assert windows("") == [""]
-    for start in range(0, len(line) - OVERLAP, 997):
-        assert any(line[start : start + OVERLAP] in part for part in parts)
+def read(data: bytes) -> list[Part | Skipped]:
+    return list(parts(io.BytesIO(data)))
 
 
 @pytest.mark.parametrize(
     ("data", "read_as", "text"),
     [
         (b"abc", "text", "abc"),
+        (b"", "text", ""),
         ("\ufeffabc".encode(), "text", "abc"),
         ("abcdef".encode("utf-16"), "utf-16", "abcdef"),
         (b"caf\xe9", "latin-1", "café"),
@@ -54,37 +33,84 @@ def test_what_fits_in_the_overlap_stands_whole_in_one_window() -> None:
 )
 def test_any_bytes_have_a_text(data: bytes, read_as: str, text: str) -> None:
     """Every encoding is read; of binary data its strings, wide ones too."""
-    assert text_of(data) == (read_as, text)
+    assert read(data) == [Part("", read_as, text, None if read_as == "strings" else 1)]
+
+
+def test_a_large_file_is_read_in_pieces_of_whole_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put together again the pieces are the file, and each knows the number of its first line."""
+    monkeypatch.setattr(secret_text, "PIECE", 1000)
+    text = "".join(f"line {number} {'x' * (number % 97)}\n" for number in range(500)) + "the end"
+    found = [part for part in read(text.encode()) if isinstance(part, Part)]
+    assert "".join(part.text for part in found) == text
+    assert len(found) > 10
+    at = 0
+    for part in found:
+        assert part.first == text.count("\n", 0, at) + 1
+        at += len(part.text)
+
+
+def test_breaks_that_only_python_knows_keep_the_number_of_the_line() -> None:
+    """A form feed splits a line for the scanner, not for the reader."""
+    assert lines_of("one\x0ctwo\u2028three\r\nfour") == ("one\ntwo\nthree\nfour", [0, 0, 0, 1])
+    assert lines_of("one\ntwo") == ("one\ntwo", None)
+
+
+def zipped(name: str, data: bytes) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr(name, data)
+    return stream.getvalue()
+
+
+def test_archives_are_opened_to_a_depth() -> None:
+    """An archive in an archive is opened; the one too deep is said to be skipped."""
+    nested = zipped("c", zipped("b", gzip.compress(b"found")))
+    assert read(nested) == [Part("!c!b!", "text", "found", 1)]
+    [skipped] = read(zipped("d", nested))
+    assert isinstance(skipped, Skipped)
+    assert "not opened" in skipped.reason
+
+
+def test_an_archive_beyond_the_limits_is_said_to_be_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bomb is not unpacked."""
+    monkeypatch.setattr(secret_text, "UNPACKED", 1000)
+    assert [type(part) for part in read(gzip.compress(b"0" * 10_000))] == [Skipped]
+
+
+def test_what_only_begins_like_an_archive_is_read_as_it_is() -> None:
+    """A damaged one too: nothing goes unread."""
+    [part] = read(b"PK\x03\x04 secret text")
+    assert isinstance(part, Part)
+    assert "secret text" in part.text
 
 
 @pytest.mark.parametrize(
-    ("lines", "left"),
+    ("line", "layer", "said"),
     [
-        (["sha256:0123abcd"], None),
-        (["0123abcd"], 0),
-        (["sha256:0123abcd", "", "0123abcd"], 2),
-        (["sha256:0123abcd and more"], 0),
+        ("x cGFzc3dvcmQgaXMgc2FpZA== y", "base64", "password is said"),
+        ("x " + b"password is said".hex(), "hex", "password is said"),
+        ("password%20is%20said", "url", "password is said"),
     ],
 )
-def test_an_allow_entry_takes_a_secret_only_where_every_line_fits(lines: list[str], left: int | None) -> None:
-    """One line out of context is a finding."""
-    piece = Piece(("a",), lines, list(range(1, len(lines) + 1)))
-    assert first_left(piece, "high-entropy", "0123abcd", ALLOW, {}) == left
-    assert first_left(piece, "another.rule", "0123abcd", ALLOW, {}) == 0
+def test_encodings_are_undone(line: str, layer: str, said: str) -> None:
+    """Base64, hex and URL encoding hide nothing."""
+    assert (layer, said) in {(how, text) for how, _, _, text in decoded(line)}
 
 
-def test_an_allow_entry_may_ask_for_the_line_before() -> None:
-    """It is known at the start of a piece too."""
-    allow = [ALLOW[0] | {"line": "SECRET", "before": "^digest:$"}]
-    for piece in (Piece(("a",), ["digest:", "0123abcd"], [1, 2]), Piece(("a",), ["0123abcd"], [2], "digest:")):
-        assert first_left(piece, "high-entropy", "0123abcd", allow, {}) is None
-    assert first_left(Piece(("a",), ["other:", "0123abcd"], [1, 2]), "high-entropy", "0123abcd", allow, {}) == 1
+@pytest.mark.parametrize(
+    ("line", "taken"), [("sha256:0123abcd", True), ("0123abcd", False), ("sha256:0123abcd and more", False)]
+)
+def test_an_allow_entry_takes_a_secret_only_where_its_line_fits(line: str, taken: bool) -> None:
+    """The secret alone is not enough."""
+    assert fits(ALLOW, "0123abcd", line, "") is taken
+    assert not fits(ALLOW | {"before": "^digest:$"}, "0123abcd", line, "other:")
 
 
-def test_a_scanner_that_reports_what_is_not_there_is_refused() -> None:
-    """A finding must stand in the text it is said to be in."""
-    with pytest.raises(SystemExit, match="reported text that is not in it"):
-        first_left(Piece(("a",), ["nothing"], [1]), "high-entropy", "0123abcd", ALLOW, {})
+def test_every_check_is_asked_by_its_name() -> None:
+    """A check that does not exist is an error, never a pass."""
+    with pytest.raises(KeyError):
+        why_not("nonsense", "x", Place(["x"], 0, 0, 1, "", "a.py"))
+    assert all(callable(check) for check in CHECKS.values())
 
 
 def test_a_fingerprint_depends_on_rule_and_secret_alone_and_hides_it() -> None:

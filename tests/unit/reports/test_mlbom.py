@@ -13,6 +13,7 @@ from sealrun.policy.load import load_plan
 from sealrun.policy.model import Plan
 from sealrun.reports import invarlock, mlbom
 from sealrun.reports.artifacts import Artifacts
+from sealrun.reports.formats import FormatVerdict
 from tests.conftest import ROOT
 
 RECORDED = ROOT / "tests" / "recorded" / "invarlock"
@@ -97,3 +98,37 @@ def test_the_strict_validator_accepts_it(
     (tmp_path / "bom.json").write_bytes(mlbom.ml_bom(plan, found, comparison if measured else None))
     done = subprocess.run([python, "-I", "-c", _VALIDATE, tmp_path / "bom.json"], capture_output=True, text=True)
     assert done.stdout.strip() == "valid", done.stdout + done.stderr
+
+
+def test_what_the_gate_read_and_the_sboms_stand_in_it(plan: Plan, found: Artifacts, tmp_path: Path) -> None:
+    """Architecture, parameters, dtypes, rows, and a link with a digest to each environment's SBOM; still valid."""
+    described = (
+        described_as("candidate/model.onnx", "onnx", parameters=7, dtypes=("INT8",), opset=17),
+        described_as("candidate/config.json", "json", architecture="gpt2", architectures=("GPT2LMHeadModel",)),
+        described_as("data/eval.jsonl", "jsonl", rows=3, columns=("id", "text"), encoding="UTF-8"),
+    )
+    data = mlbom.ml_bom(plan, found, None, described=described, sboms={"model.cdx.json": "a" * 64})
+    value = json.loads(data)
+    said = {c["bom-ref"]: {p["name"]: p["value"] for p in c["properties"]} for c in value["components"]}
+    assert said["candidate"]["sealrun:dtypes"] == "INT8"
+    assert said["data"]["sealrun:columns"] == "id, text"
+    card = next(c["modelCard"]["modelParameters"] for c in value["components"] if c["bom-ref"] == "candidate")
+    assert (card["architectureFamily"], card["modelArchitecture"]) == ("gpt2", "GPT2LMHeadModel")
+    assert value["metadata"]["component"]["externalReferences"][0]["url"] == "evidence/sbom/model.cdx.json"
+    assert validated(data, tmp_path) == "valid"
+
+
+def described_as(path: str, kind: str, **details: str | int | tuple[str, ...]) -> FormatVerdict:
+    """Return the verdict on a sound file."""
+    return FormatVerdict(path=path, sha256="0" * 64, format=kind, problems=(), code=(), details=details)
+
+
+def validated(data: bytes, folder: Path) -> str:
+    """Return what the strict validator says; skip where it is not installed."""
+    try:
+        python = venvs.existing(ROOT, "sbom").python
+    except InputMissing as error:
+        pytest.skip(str(error))
+    (folder / "bom.json").write_bytes(data)
+    done = subprocess.run([python, "-I", "-c", _VALIDATE, folder / "bom.json"], capture_output=True, text=True)
+    return done.stdout.strip() or done.stderr

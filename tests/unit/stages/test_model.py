@@ -1,6 +1,7 @@
 """The model stage: one changed byte, one file too many, one pickle, one wish for code is each named, and no failure passes."""
 
 import json
+import os
 import pickle
 import subprocess
 import zipfile
@@ -11,12 +12,13 @@ from typing import Any
 import pytest
 
 from sealrun import digest, files, venvs
-from sealrun.errors import InputMissing, ToolFailed, UsageError
+from sealrun.errors import InputMissing, ToolFailed, UsageError, VerificationFailed
 from sealrun.outcome import OutcomeKind, Verdict
 from sealrun.policy.model import Source
 from sealrun.reports import artifacts, inventory
 from sealrun.stage import INSIDE, Context
-from sealrun.stages import model
+from sealrun.stages import certify, model
+from tests import models
 from tests.small import context_of, execute, failed, outcome, repository, use_environments
 
 type Change = Callable[[Path], object]
@@ -210,6 +212,40 @@ def test_a_file_that_is_not_what_policy_admits_is_named(real: Path, name: str, c
     assert named in " ".join(finding.message for finding in said.findings)
 
 
+EXTERNAL = """
+import onnx, sys
+path, location, keep = sys.argv[1:]
+model = onnx.load(path)
+onnx.save(model, path, save_as_external_data=True, location=location, size_threshold=64)
+if keep == "cut":
+    import pathlib
+    data = pathlib.Path(path).with_name(location)
+    data.write_bytes(data.read_bytes()[:-64])
+elif keep == "more":
+    import pathlib
+    data = pathlib.Path(path).with_name(location)
+    data.write_bytes(data.read_bytes() + b"\\x80\\x02cos")
+"""
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("what", "named"), [("whole", ""), ("cut", "leaves the file 'weights.data'"), ("more", "belong to no tensor")]
+)
+def test_weights_beside_an_onnx_model_are_part_of_it(real: Path, what: str, named: str) -> None:
+    """External data inside the folder passes when tensors take all of it, and no more than is there."""
+    python = venvs.existing(real, "model").python
+    path = real / "candidate" / "model.onnx"
+    subprocess.run([python, "-I", "-c", EXTERNAL, str(path), "weights.data", what], check=True)
+    context = context_of(repin(real, "candidate"))
+    said = execute(model.STAGE, context)
+    assert failed(said) == ({"model.formats"} if named else set())
+    assert named in outcome(said, "model.formats").seen
+    if not named:
+        report = json.loads((context.evidence("model") / "formats.json").read_bytes())
+        assert {e["path"]: e["format"] for e in report["files"]}["candidate/weights.data"] == "onnx-data"
+
+
 ONNX = """
 import onnx, sys
 from onnx import helper, TensorProto
@@ -278,6 +314,136 @@ def test_folders_named_on_the_command_line_are_judged_without_a_release(real: Pa
     assert failed(said) == {"model.formats"}
     assert outcome(said, "model.digests").outcome is OutcomeKind.NOT_APPLICABLE
     assert {finding.path for finding in said.findings} == {"baseline/model.bin"}
+
+
+# -- what a reviewer let through
+
+
+def waive(
+    root: Path, control: str, rule: str, target: str, granted: str = "2025-12-30", expires: str = "2026-02-01"
+) -> Context:
+    """Return a context whose policy has one waiver."""
+    (root / "policy" / "waivers.toml").write_text(
+        f'format = "sealrun/waivers-v1"\n[[waiver]]\ncontrol = "{control}"\nrule = "{rule}"\ntarget = "{target}"\n'
+        f'reason = "read"\nowner = "o"\napprover = "a reviewer"\ngranted = {granted}\nexpires = {expires}\n'
+    )
+    return context_of(root)
+
+
+@pytest.mark.e2e
+def test_reviewed_code_is_admitted_by_its_digest(real: Path) -> None:
+    """An audit entry names the file's sha256, the reviewer and the day; another byte, and it holds no more."""
+    code = real / "candidate" / "modeling.py"
+    code.write_text("pass\n")
+    sha256 = digest.of_file(code)
+    said = execute(model.STAGE, waive(repin(real, "candidate"), "model.code", "code", sha256))
+    assert outcome(said, "model.code").outcome is OutcomeKind.WAIVED
+    assert "candidate/modeling.py" in outcome(said, "model.code").seen
+    assert "a reviewer on 2025-12-30" in outcome(said, "model.code").seen
+    code.write_text("pass # changed\n")
+    said = execute(model.STAGE, context_of(repin(real, "candidate")))
+    assert failed(said) == {"model.code"}
+    assert "unused" in outcome(said, "model.code").seen
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("target", ["candidate/modeling.py", "*"])
+def test_code_is_not_admitted_by_its_name(real: Path, target: str) -> None:
+    """A waiver for a path says nothing about what will lie there tomorrow."""
+    (real / "candidate" / "modeling.py").write_text("pass\n")
+    assert failed(execute(model.STAGE, waive(repin(real, "candidate"), "model.code", "code", target))) == {"model.code"}
+
+
+def clean() -> bytes:
+    """Return a checkpoint as torch writes it: known imports, tensors beside."""
+    pickled = b"\x80\x02ccollections\nOrderedDict\n)R."
+    return models.zipped({"archive/data.pkl": pickled, "archive/version": b"3\n", "archive/data/0": bytes(64)})
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("data", "rule", "named"),
+    [
+        (clean(), "zip", ""),
+        (b"\x80\x02ccollections\nOrderedDict\n)R.", "pickle", ""),
+        (models.HOSTILE["pytorch_model.bin"], "zip", "print"),
+        (models.HOSTILE["renamed-inside.pt"], "zip", "not known to be clean"),
+        (models.HOSTILE["crc.pt"], "zip", "could not be scanned"),
+        (models.HOSTILE["inner.zip"], "zip", "another archive"),
+        (models.HOSTILE["protocol2.bin"], "pickle", "print"),
+        (b"\x80\x02csome.module\nthing\n)R.", "pickle", "some.module.thing"),
+        (b"\x80\x02ccollections\nOrderedDict\n)R", "pickle", "no end"),
+        (models.HOSTILE["array.npy"], "numpy", "array of objects"),
+    ],
+)
+def test_a_waived_pickle_must_be_clean(real: Path, data: bytes, rule: str, named: str) -> None:
+    """Only known harmless imports, every member read, no scan error; it is never loaded."""
+    path = real / "candidate" / "pytorch_model.bin"
+    path.write_bytes(data)
+    said = execute(model.STAGE, waive(repin(real, "candidate"), "model.formats", rule, digest.of_file(path)))
+    if not named:
+        assert outcome(said, "model.formats").outcome is OutcomeKind.WAIVED
+        return
+    assert failed(said) == {"model.formats"}
+    assert named in outcome(said, "model.formats").seen
+
+
+@pytest.mark.e2e
+def test_nothing_else_can_be_waived(real: Path) -> None:
+    """What is wrong with a file's content, or a format no scanner reads, stays refused."""
+    path = real / "candidate" / "model.safetensors"
+    path.write_bytes(path.read_bytes() + b"\0")
+    context = waive(repin(real, "candidate"), "model.formats", "content", digest.of_file(path))
+    assert failed(execute(model.STAGE, context)) == {"model.formats"}
+
+
+# -- names
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (
+            lambda root: (root / "candidate" / "empty").mkdir(),
+            "candidate/empty/: no pin in release.toml names it (an empty folder)",
+        ),
+        (
+            lambda root: (root / "candidate" / "Model.onnx").write_bytes(b"x"),
+            "candidate/model.onnx: some file systems take it for",
+        ),
+        (lambda root: os.mkfifo(root / "candidate" / "pipe"), "candidate/pipe: no pin"),
+        (lambda root: (root / "candidate" / "loop").symlink_to("loop"), "candidate/loop: no pin"),
+        (lambda root: (root / "candidate" / "folder").symlink_to("/etc"), "candidate/folder: no pin"),
+        (lambda root: (root / "candidate" / "b\\c").write_text("x"), "candidate/b\\c: no pin"),
+        (lambda root: Path(os.fsdecode(bytes(root / "candidate") + b"/\xff")).write_text("x"), "candidate/\\udcff: no pin"),
+    ],
+    ids=["empty folder", "twins", "pipe", "loop", "linked folder", "backslash", "no UTF-8"],
+)
+def test_odd_names_have_an_outcome(root: Path, change: Change, named: str) -> None:
+    """Empty folders, twins, pipes, links and names that cannot be written are refused by name, never passed over."""
+    change(root)
+    context = context_of(root)
+    listing = inventory.look(context.plan, ())
+    said = [f"{problem.path}: {problem.message}" for problem in model._unpinned(context, listing)]
+    assert any(line.startswith(named) for line in said), said
+
+
+def test_a_link_inside_the_folder_is_a_file_like_any(root: Path) -> None:
+    """It is read through, and its bytes are pinned."""
+    path = root / "candidate" / "config.json"
+    path.rename(path.with_name("real.json"))
+    path.symlink_to("real.json")
+    context = context_of(repin(root, "candidate"))
+    assert list(model._unpinned(context, inventory.look(context.plan, ()))) == []
+
+
+def test_a_file_that_did_not_change_is_hashed_once(root: Path) -> None:
+    """And one that did is hashed again, even within the same second and size."""
+    path = root / "candidate" / "config.json"
+    seen = [inventory.look(context_of(root).plan, ()).digests()["candidate/config.json"]]
+    flip(path)
+    seen.append(inventory.look(context_of(root).plan, ()).digests()["candidate/config.json"])
+    assert seen[0] != seen[1] == digest.of_file(path)
 
 
 # -- where models come from
@@ -434,6 +600,30 @@ def test_every_file_has_exactly_one_verdict(root: Path, change: Callable[[dict[s
 
 def test_nothing_of_a_model_is_run_or_imported() -> None:
     """The code that opens models knows no unpickler, no runtime and no importer."""
-    source = (INSIDE / "scan_model.py").read_text()
-    for name in ("pickle.load", "torch", "onnxruntime", "importlib", "exec(", "eval(", "subprocess", "load_external_data=True"):
+    formats = sorted((INSIDE / "formats").glob("*.py"))
+    source = "".join(path.read_text() for path in (INSIDE / "scan_model.py", *formats))
+    assert len(formats) > 5
+    for name in (
+        "pickle.load",
+        "torch",
+        "onnxruntime",
+        "importlib",
+        "import pickle\n",
+        "marshal",
+        ".render(",
+        "subprocess",
+        "load_external_data=True",
+    ):
         assert name not in source
+
+
+def test_a_file_swapped_after_the_gate_is_caught(root: Path) -> None:
+    """Certify starts no runtime beside a pinned file that is no longer what the gate judged."""
+    context = context_of(root)
+    files.empty_folder(context.evidence("model"))
+    judged = model._artifacts(context, inventory.look(context.plan, ()))
+    files.write_json(context.evidence("model") / artifacts.FILE, judged)
+    certify._require_untouched(context)
+    flip(root / "candidate" / "model.safetensors")
+    with pytest.raises(VerificationFailed, match=r"candidate/model\.safetensors is no longer what the model gate judged"):
+        certify._require_untouched(context)

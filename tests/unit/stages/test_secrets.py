@@ -1,11 +1,15 @@
 """The secrets stage: what is planted is found and never repeated, and no way to fail ends in a pass."""
 
 import base64
+import io
 import json
 import random
 import shutil
 import string
 import sys
+import tarfile
+import zipfile
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -15,7 +19,7 @@ from sealrun import files, pipeline, venvs
 from sealrun.errors import InputMissing, ToolFailed, UsageError
 from sealrun.evidence.statement import StagePredicate
 from sealrun.outcome import OutcomeKind, Verdict
-from sealrun.reports.trufflehog3 import SecretScan
+from sealrun.reports.trufflehog3 import SecretScan, read_allowed
 from sealrun.stage import Context
 from sealrun.stages import secrets
 from tests.conftest import ROOT, git
@@ -70,9 +74,8 @@ def test_a_clean_repository_passes_and_says_what_it_read(real: Path) -> None:
     said = execute(secrets.STAGE, context)
     coverage = json.loads((context.evidence("secrets") / "coverage.json").read_bytes())
     assert (said.verdict, said.network) == (Verdict.PASSED, "denied")
-    assert coverage["listed"] == coverage["scanned"] == 2
-    assert coverage["rules"]["count"] == 31
-    assert coverage["allowlisted"]["pinned-file"] >= 8  # the digests that release.toml pins
+    assert coverage["listed"] == coverage["scanned"] > 2
+    assert coverage["rules"]["count"] > 31 + 150
 
 
 @pytest.mark.e2e
@@ -112,6 +115,7 @@ def test_a_secret_in_the_release_configuration_is_found_though_git_does_not_trac
     key = planted(8)
     track(real, "code.py", "pass\n")
     git(real, "rm", "--cached", "--quiet", "release.toml")
+    track(real, ".gitignore", "/release.toml\n")
     (real / "release.toml").write_text((real / "release.toml").read_text() + f"# {key}\n")
     context = context_of(real)
     said = execute(secrets.STAGE, context)
@@ -142,17 +146,91 @@ def test_a_fingerprint_is_of_the_secret_and_a_waiver_for_it_holds_until_its_day(
 
 
 @pytest.mark.e2e
-def test_lock_hashes_are_no_secrets_but_the_same_text_elsewhere_is(real: Path) -> None:
-    """A digest is known by its line: in a lock it is counted as allowlisted, alone on a line it is reported."""
+def test_lock_hashes_are_no_secrets_but_the_same_text_as_a_token_is(real: Path) -> None:
+    """A digest is known by its context: in a lock it is none, as the value of a token it is reported."""
     digest = "".join(random.Random(1).choices("0123456789abcdef", k=64))
-    lock = track(real, "lock.txt", f"package==1 \\\n    --hash=sha256:{digest} \\\n    --hash=sha256:{digest}\n")
-    context = context_of(real)
-    assert execute(secrets.STAGE, context).verdict is Verdict.PASSED
-    counted = json.loads((context.evidence("secrets") / "coverage.json").read_bytes())["allowlisted"]
-    assert counted["lock-hash"] == 2
-    track(real, "lock.txt", lock.read_text() + f"{digest}\n")
+    track(real, "lock.txt", f"package==1 \\\n    --hash=sha256:{digest} \\\n    --hash=sha256:{digest}\n{digest}\n")
+    assert execute(secrets.STAGE, context_of(real)).verdict is Verdict.PASSED
+    track(real, "deploy.yml", f"digest: {digest}\napi_token: {digest}\n")
     said = execute(secrets.STAGE, context_of(real))
-    assert [(finding.path, finding.line) for finding in said.findings] == [("lock.txt", 4)]
+    assert [(finding.path, finding.line) for finding in said.findings] == [("deploy.yml", 2)]
+
+
+@pytest.mark.e2e
+def test_the_history_is_scanned_once_and_says_the_commit(real: Path) -> None:
+    """A secret that only the history holds, in a file, a message or a tag, is found with the commit that brought it in."""
+    keys = [planted(number) for number in range(20, 23)]
+    track(real, "code.py", "pass\n")
+    git(real, "commit", "--quiet", "--message=one")
+    track(real, "gone.py", f"#\nKEY = '{keys[0]}'\n")
+    git(real, "commit", "--quiet", f"--message=two\n\nsee {keys[1]}")
+    brought_in = git(real, "rev-parse", "HEAD").strip()
+    git(real, "rm", "--quiet", "gone.py")
+    git(real, "commit", "--quiet", "--message=three")
+    git(real, "tag", "--annotate", f"--message=key {keys[2]}", "v1")
+    git(real, "checkout", "--quiet", "--detach")
+    context = context_of(real)
+    said = execute(secrets.STAGE, context)
+    scan = json.loads((context.evidence("secrets") / "scan.json").read_bytes())
+    found = {(entry["where"], entry["path"], entry["line"]): entry["commit"] for entry in scan["findings"]}
+    assert failed(said) == {"secrets.clean"}
+    assert found.pop(("message", "tag message", 1))
+    assert found == {("history", "gone.py", 2): brought_in, ("message", "commit message", 3): brought_in}
+    assert scan["history"]["scanned"] == scan["history"]["blobs"] + 3 + 1
+    for key in keys:
+        assert_nowhere(key, context.out)
+    since = execute(secrets.STAGE, replace(context, since="HEAD"))
+    assert since.verdict is Verdict.PASSED
+    with pytest.raises(UsageError, match="expected a commit"):
+        secrets.STAGE.inputs(replace(context, since="nowhere"))
+
+
+@pytest.mark.e2e
+def test_a_second_scan_reads_what_is_new_alone(real: Path) -> None:
+    """The cache answers by content and rules, gives the same findings, and holds no secret."""
+    key = planted(24)
+    track(real, "key.txt", f"{key}\n")
+    git(real, "commit", "--quiet", "--message=one")
+    context = context_of(real)
+    first = execute(secrets.STAGE, context)
+    track(real, "new.txt", "new\n")
+    second = execute(secrets.STAGE, context_of(real))
+    assert [f.fingerprint for f in second.findings] == [f.fingerprint for f in first.findings]
+    assert (context.out / "cache" / "secrets.json").is_file()
+    assert_nowhere(key, context.out)
+
+
+@pytest.mark.e2e
+def test_a_file_that_git_would_let_be_added_is_scanned(real: Path) -> None:
+    """Untracked is scanned, ignored is not."""
+    track(real, ".gitignore", "ignored.txt\n")
+    (real / "untracked.txt").write_text(planted(25))
+    (real / "ignored.txt").write_text(planted(26))
+    assert [finding.path for finding in execute(secrets.STAGE, context_of(real)).findings] == ["untracked.txt"]
+
+
+@pytest.mark.e2e
+def test_archives_and_encodings_are_opened(real: Path) -> None:
+    """A secret in a wheel in an archive, and under base64 twice, is found and said to have been there."""
+    key = planted(27)
+    inner, outer = io.BytesIO(), io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as archive:
+        archive.writestr("deep/settings.py", f"KEY = '{key}'\n")
+    with tarfile.open(fileobj=outer, mode="w:gz") as tar:
+        entry = tarfile.TarInfo("a.whl")
+        entry.size = len(inner.getvalue())
+        tar.addfile(entry, io.BytesIO(inner.getvalue()))
+    track(real, "dist.tar.gz", outer.getvalue())
+    twice = base64.b64encode(base64.b64encode(f"aws {key} key".encode()))
+    track(real, "blob.txt", b"blob of " + twice)
+    context = context_of(real)
+    execute(secrets.STAGE, context)
+    scan = json.loads((context.evidence("secrets") / "scan.json").read_bytes())
+    assert {entry["path"]: entry["layers"] for entry in scan["findings"]} == {
+        "dist.tar.gz": ["archive"],
+        "blob.txt": ["base64", "base64"],
+    }
+    assert_nowhere(key, context.out)
 
 
 @pytest.mark.e2e
@@ -173,8 +251,8 @@ def test_what_is_left_out_is_counted_with_its_reason(real: Path, tmp_path: Path)
         "link.txt": "link, not followed",
         "recorded/report.json": "excluded by policy: made-up keys",
     }
-    assert coverage["listed"] == coverage["scanned"] + len(coverage["skipped"]) == 3
-    assert "3 listed = 1 scanned + 2 skipped" in outcome(said, "secrets.coverage").seen
+    assert coverage["listed"] == coverage["scanned"] + 2
+    assert f"{coverage['listed']} listed = {coverage['scanned']} scanned + 2 skipped" in outcome(said, "secrets.coverage").seen
 
 
 @pytest.mark.e2e
@@ -290,25 +368,60 @@ def test_an_allow_entry_that_does_not_compile_is_named(root: Path) -> None:
     allow = root / "policy" / "secrets" / "allow.toml"
     allow.write_text(allow.read_text().replace("secret = '[0-9a-f]{64}'", "secret = '[0-9a-f'", 1))
     with pytest.raises(UsageError, match=r"lock-hash.*expected a regular expression"):
-        secrets._allowed(context_of(root))
+        read_allowed(root / "policy" / "secrets" / "allow.toml")
 
 
 # -- a scanner that fails
 
-OF_THE_TOOL = "class Issue: pass\nfrom pathlib import Path\nDEFAULT_RULES_FILE = Path(__file__)\n"
-RULES = "def load_rules(path): return [1]\n"
+OF_THE_TOOL = "from pathlib import Path\nDEFAULT_RULES_FILE = Path(__file__)\n"
+MODELS = """
+import os, re, sys, time
+from pathlib import Path
 
 
-def fake_scanner(root: Path, run: str) -> None:
-    """Put a made-up trufflehog3, whose command line is *run*, into a made-up environment with this interpreter."""
+class Model:
+    message = severity = "LOW"
+    _pattern = re.compile("(?!)")
+
+    def __init__(self, id):
+        self.id = id
+
+    def findall(self, line):
+        return found(self.id, line)
+
+
+def models(path):
+    named = re.findall("(?m)^- id: (.*)$", Path(path).read_text())
+    context = Path(os.environ.get("POLICY", path)).with_name("context.toml")
+    if named:
+        globals()["ids"] = re.findall(r'"([a-z0-9-]+(?:[.][a-z0-9-]+)*)"', context.read_text())
+        return [Model(id) for id in named]
+    return [Model(id) for id in ["amazon.aws-api-key", *STOCK]]
+
+
+STOCK = ("generic.api-key", "generic.secret", "github.token", "facebook.oauth-token", "twitter.oauth-token",
+         "twitter.access-token", "generic.password-in-url", "private.key", "private.pgp-key", "high-entropy",
+         "google.gcp-service-account", "google.oauth-token")
+
+
+def found(id, line):
+    return re.findall("AKIA[0-9A-Z]{16}", line) if id == "amazon.aws-api-key" else []
+
+
+def load_rules(path):
+    return models(path)
+
+
+"""
+
+
+def fake_scanner(root: Path, run: str = "") -> None:
+    """Put a made-up trufflehog3, changed by *run*, into a made-up environment with this interpreter."""
     venv = venvs.locate(root, "secrets")
     package = venv.path / "lib" / "trufflehog3"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text(OF_THE_TOOL)
-    (package / "core.py").write_text(RULES)
-    body = "".join(f"    {line}\n" for line in run.splitlines())
-    head = "import os, sys, time\ndef run():\n    out = sys.argv[sys.argv.index('--output') + 1]\n"
-    (package / "cli.py").write_text(head + body)
+    (package / "core.py").write_text(MODELS + run + "\n")
     (venv.path / "bin").mkdir()
     start = f"import sys, runpy; sys.path.insert(0, {str(package.parent)!r}); sys.argv = sys.argv[1:]; "
     start += "runpy.run_path(sys.argv[0], run_name='__main__')"
@@ -331,13 +444,13 @@ def stated(root: Path) -> StagePredicate:
 @pytest.mark.parametrize(
     ("run", "said"),
     [
-        ("open(out, 'w').write('[]'); return 0", "did not report the canary"),
-        ("return 0", "FileNotFoundError"),
-        ("open(out, 'w').write('garbage'); return 0", "JSONDecodeError"),
-        ("open(out, 'w').write('[{}]'); return 2", "KeyError"),
-        ("open(out, 'w').write('[]'); return 1", "ended with 1"),
-        ("sys.exit(2)", "refused its command line"),
-        ("raise RuntimeError('MADE-UP-' + 'PASSWORD')", "RuntimeError at"),
+        ("def found(id, line): return []", "did not report the canary"),
+        ("def load_rules(path): return []", "there is no rule"),
+        ("def load_rules(path): return None", "TypeError at"),
+        ("def load_rules(path): return ['garbage']", "AttributeError at"),
+        ("def load_rules(path): sys.exit('MADE-UP-' + 'PASSWORD')", "SystemExit at"),
+        ("def load_rules(path): raise RuntimeError('MADE-UP-' + 'PASSWORD')", "RuntimeError at"),
+        ("def found(id, line):\n    return [line] if 'AKIA0' in line else 1 // 0", "ZeroDivisionError at"),
         ("print('MADE-UP-' + 'PASSWORD'); os.write(2, b'MADE-UP-' + b'PASSWORD'); os.kill(os.getpid(), 9)", "SIGKILL"),
     ],
 )  # fmt: skip
@@ -352,7 +465,7 @@ def test_a_scanner_that_fails_is_an_error_and_its_words_are_kept_back(root: Path
 
 def test_a_scanner_that_hangs_is_ended(root: Path) -> None:
     """Policy's limit holds: verdict error, exit 4."""
-    fake_scanner(root, "time.sleep(60)")
+    fake_scanner(root, "def load_rules(path): time.sleep(60)")
     limit(root, 1)
     statement = stated(root)
     assert (statement.verdict, statement.error_code) == (Verdict.ERROR, 4)
@@ -361,7 +474,7 @@ def test_a_scanner_that_hangs_is_ended(root: Path) -> None:
 
 def test_a_scanner_that_is_missing_is_an_error(root: Path) -> None:
     """An environment without its program: verdict error, exit 4."""
-    fake_scanner(root, "return 0")
+    fake_scanner(root)
     (venvs.locate(root, "secrets").path / "bin" / "python").unlink()
     statement = stated(root)
     assert (statement.verdict, statement.error_code) == (Verdict.ERROR, 4)
@@ -385,7 +498,7 @@ def recorded(root: Path, **changes: object) -> Context:
     folder.mkdir(parents=True)
     (folder / "scan.json").write_text(json.dumps(scan))
     kept = [{"path": e["path"], "sha256": e["sha256"], "size": 1} for e in json.loads(RECORDED.read_bytes())["scanned"]]
-    listing = {"format": "sealrun/secrets-listing-v1", "files": kept, "skipped": {}}
+    listing = {"format": "sealrun/secrets-listing-v2", "files": kept, "skipped": {}}
     (folder / "listing.json").write_text(json.dumps(listing))
     return context
 
@@ -397,7 +510,7 @@ def test_a_recorded_scan_is_judged(root: Path) -> None:
     assert kinds == {"secrets.clean": "failed", "secrets.coverage": "passed"}
     assert [(f.path, f.line, f.rule) for f in judgement.findings] == [
         ("settings.py", 1, "amazon.aws-api-key"),
-        ("settings.py", 2, "generic.password-in-url"),
+        ("settings.py", 2, "url.password"),
     ]
 
 
@@ -429,24 +542,13 @@ def test_the_recorded_scan_holds_no_secret() -> None:
     """A scan report decodes strictly, and has no field in which a secret could stand."""
     scan = files.decode(RECORDED.read_bytes(), SecretScan, "recorded")
     assert {field for finding in scan.findings for field in finding.__struct_fields__} == {
-        "rule", "message", "severity", "path", "line", "fingerprint",
+        "rule", "message", "severity", "path", "line", "commit", "layers", "where", "fingerprint",
     }  # fmt: skip
 
 
 def test_reuse_needs_no_second_scan(root: Path) -> None:
-    """Unchanged files under an unchanged policy are not scanned twice: the fake scanner's canaries come once."""
-    fake_scanner(
-        root,
-        "import json\nfrom pathlib import Path\n"
-        "tree = Path(sys.argv[-1])\n"
-        "found = []\n"
-        "for path in sorted(tree.iterdir()):\n"
-        "    lines = path.read_text().splitlines()\n"
-        "    rule = {'id': 'amazon.aws-api-key', 'message': 'key', 'severity': 'MEDIUM'}\n"
-        "    found.append({'rule': rule, 'path': path.name, 'line': str(len(lines)), 'secret': lines[-1]})\n"
-        "open(out, 'w').write(json.dumps(found))\n"
-        "return 2",
-    )
+    """Unchanged files under an unchanged policy are not scanned twice."""
+    fake_scanner(root)
     context = context_of(root)
     assert execute(secrets.STAGE, context).verdict is Verdict.PASSED
     assert pipeline.rejudge(secrets.STAGE, context)

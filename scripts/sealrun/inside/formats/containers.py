@@ -17,7 +17,7 @@ MAGIC = {
     b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstandard", b"\x04\x22\x4d\x18": "lz4",
     b"Rar!\x1a\x07": "rar", b"\x93NUMPY": "numpy", b"\x89HDF\r\n\x1a\n": "hdf5", b"PAR1": "parquet", b"ARROW1": "arrow",
     b"\x7fELF": "executable", b"MZ": "executable", b"\xcf\xfa\xed\xfe": "executable", b"\xce\xfa\xed\xfe": "executable",
-    b"\xca\xfe\xba\xbe": "executable", b"\x00asm": "executable",
+    b"\xca\xfe\xba\xbe": "executable", b"\x00asm": "executable", b"%PDF": "pdf", b"%!PS": "postscript", b"{\\rtf": "rtf",
 }  # fmt: skip
 _MAX_MEMBER = 2 * 1024**3
 _MAX_MEMBERS = 100_000
@@ -59,14 +59,29 @@ def uncertain(file: Path, found: str) -> Iterator[str]:
     try:
         if found == "zip":
             yield from _members(file)
+        if found == "numpy":
+            yield from _array(file)
         result = scan_file_path(str(file))
     except Exception as error:  # noqa: BLE001 - a scanner that gives up has not found the file clean
         yield f"could not be scanned ({type(error).__name__})"
         return
     bad = {f"{item.module}.{item.name}" for item in result.globals if item.safety.value != "innocuous"}
     yield from (f"a pickle in it imports {name[:100]}" for name in sorted(bad))
+    if found == "pickle" and not pickles.is_whole(file):
+        yield "a pickle in it has no end"
     if result.scan_err or not result.scanned_files:
         yield "picklescan could not read it to its end"
+
+
+def _array(file: Path) -> Iterator[str]:
+    """Yield why an array file is not one of plain numbers: objects in it are a pickle, and stay refused."""
+    with file.open("rb") as stream:
+        stream.seek(6)
+        version = stream.read(2)
+        length = int.from_bytes(stream.read(2 if version == b"\x01\x00" else 4), "little")
+        header = stream.read(length) if version in (b"\x01\x00", b"\x02\x00", b"\x03\x00") and length <= 65536 else b""
+    if not header.startswith(b"{'descr':") or b"O" in header.split(b"'fortran_order'")[0]:
+        yield "is an array of objects, or no array file of a known version"
 
 
 def _members(file: Path) -> Iterator[str]:

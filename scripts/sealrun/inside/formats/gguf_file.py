@@ -132,6 +132,8 @@ def _value(header: _Header, kind: int, depth: int) -> Any:
         header.skip(header.count("array elements", width, MAX_HEADER) * width)
         return []
     count = header.count("array elements", 8, MAX_HEADER)
+    if inside == _STRING:  # tokens may be pieces of characters
+        return [header.take(header.count("bytes in a string", 1, MAX_HEADER)).decode("utf-8", "replace") for _ in range(count)]
     return [_value(header, inside, depth + 1) for _ in range(count)]
 
 

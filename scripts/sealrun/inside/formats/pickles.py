@@ -8,25 +8,35 @@ Source: pickletools (the table of operations); CPython's Modules/_pickle.c.
 """
 
 import base64
-import binascii
 import io
+import itertools
 import pickletools
 import re
+import string
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 IMPORTING = frozenset({"GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4"})
+_BY_NAME = frozenset({"GLOBAL", "STACK_GLOBAL", "INST"})
 CALLING = frozenset({"INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "REDUCE", "BUILD"})
 MAX_OPERATIONS = 1_000_000
 _OPERATIONS = {operation.code: operation for operation in pickletools.opcodes}
+_STARTS = {operation.code.encode("latin-1") for operation in pickletools.opcodes if not operation.stack_before} | {b"\x78"}
 _MAX_LINE = 1024 * 1024
-_MAX_ENCODED = 64 * 1024 * 1024
 _LENGTHS = {pickletools.TAKEN_FROM_ARGUMENT1: 1, pickletools.TAKEN_FROM_ARGUMENT4: 4, pickletools.TAKEN_FROM_ARGUMENT4U: 4,
             pickletools.TAKEN_FROM_ARGUMENT8U: 8}  # fmt: skip
-_BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{20,}={0,2}")
-_HEX = re.compile(rb"(?:\\x)?(?:[0-9a-fA-F]{2}(?:\\x)?){20,}")
-_HIDDEN = (b"PK\x03\x04", b"\x7fELF", b"\x1f\x8b\x08")
+_ALPHABET = string.ascii_letters.encode() + string.digits.encode() + b"+/_-"
+_RUNS = bytes(byte if byte in _ALPHABET else 32 for byte in range(256))
+_SHORTEST = 28  # no pickle that imports and calls is shorter in base64
+_BEGINNINGS = re.compile(rb"gA[I-X]|UEsDB|f0VMR|H4sI[AC]|eJ|eN|eA")
+_MOST_BEGINNINGS = 20_000
+_LOOKED_AT = 64 * 1024
+_HEX = re.compile(rb"[0-9a-fA-F]+")
+_ESCAPED = re.compile(rb"\\x80\\x0[2-5]")
+_HIDDEN = (b"PK\x03\x04", b"\x7fELF", b"\x1f\x8b\x08\x00", b"\x1f\x8b\x08\x08", b"\xfd7zXZ\x00",
+           *(b"BZh%d1AY&SY" % n for n in range(1, 10)))  # fmt: skip
 
 
 def is_pickle(stream: IO[bytes]) -> bool:
@@ -45,34 +55,63 @@ def file_is_pickle(file: Path) -> bool:
         return is_pickle(stream)
 
 
+def is_whole(file: Path) -> bool:
+    """Return whether *file* is pickles to its very end, with nothing behind the last one."""
+    stack: list[bool] = []
+    last, name = 0, ""
+    with file.open("rb") as stream:
+        try:
+            for name, operation in _operations(stream):
+                if not _apply(operation, stack):
+                    return False
+                stack = [] if name == "STOP" else stack
+                last = stream.tell()
+        except _Endless:
+            return False
+    return name == "STOP" and last == file.stat().st_size
+
+
 def encoded(data: bytes, levels: int = 3) -> Iterator[str]:
     """Yield what a base64 or hexadecimal run in *data* hides: a pickle, an archive or a program."""
-    for kind, pattern, decode in (("base64", _BASE64, _from_base64), ("hexadecimal", _HEX, _from_hex)):
-        for run in pattern.finditer(data):
-            if run.end() - run.start() > _MAX_ENCODED:
-                yield f"holds a {kind} text of more than {_MAX_ENCODED} bytes"
-                continue
-            for inner in decode(run.group()):
-                if inner.startswith(_HIDDEN) or is_pickle(io.BytesIO(inner)):
-                    yield f"holds a {kind} text that decodes to a pickle, an archive or a program"
-                    return
-                if levels and inner.isascii() and any(encoded(inner, levels - 1)):
-                    yield f"holds a {kind} text that decodes to another one, with a pickle, an archive or a program in it"
-                    return
+    if _ESCAPED.search(data):
+        yield "holds a pickle, spelled with escapes"
+    for run in {run for run in data.replace(b"\\x", b"").translate(_RUNS).split() if len(run) >= _SHORTEST}:
+        for inner in (*_from_base64(run), *_from_hex(run)):
+            if _hides(inner):
+                yield "holds an encoded text (base64 or hexadecimal) that decodes to a pickle, an archive or a program"
+                return
+            if levels and inner.isascii() and any(encoded(inner, levels - 1)):
+                yield "holds a text encoded twice, with a pickle, an archive or a program in it"
+                return
+
+
+def _hides(data: bytes) -> bool:
+    """Return whether decoded *data* is what no text of a model has any business with."""
+    if data[:1] not in _STARTS and not data.startswith(_HIDDEN):
+        return False
+    return data.startswith(_HIDDEN) or _walks(data) or _walks(_inflated(data))
+
+
+def _walks(data: bytes) -> bool:
+    """Return whether *data* imports by name and calls, or ends: random bytes (digests) seldom do."""
+    try:
+        return _walk(io.BytesIO(data), data[:1] == b"\x80" and data[1:2] <= b"\x05", _BY_NAME)
+    except _Endless:
+        return True
 
 
 class _Endless(Exception):
     """The walk took more operations than any honest file has."""
 
 
-def _walk(stream: IO[bytes], marked: bool) -> bool:
+def _walk(stream: IO[bytes], marked: bool, importing: frozenset[str] = IMPORTING) -> bool:
     """Walk the pickles at the front of *stream*; return what `is_pickle` does."""
     imports = calls = complete = False
     stack: list[bool] = []
     for name, operation in _operations(stream):
         if not _apply(operation, stack):
             break
-        imports = imports or name in IMPORTING
+        imports = imports or name in importing
         calls = calls or name in CALLING
         if imports and calls:
             return True
@@ -130,17 +169,29 @@ def _apply(operation: pickletools.OpcodeInfo, stack: list[bool]) -> bool:
     return True
 
 
+def _inflated(data: bytes) -> bytes:
+    """Return the beginning of what zlib packed as *data*, nothing when it did not."""
+    if data[:1] != b"\x78":
+        return b""
+    try:
+        return zlib.decompressobj().decompress(data, _MAX_LINE)
+    except zlib.error:
+        return b""
+
+
 def _from_base64(text: bytes) -> Iterator[bytes]:
-    """Yield what *text* says in either base64 alphabet, from any of the four places a group can begin at."""
+    """Yield what *text* says in either base64 alphabet, from its front, and from wherever a known beginning stands in it."""
     plain = text.rstrip(b"=").replace(b"-", b"+").replace(b"_", b"/")
-    for start in range(4):
-        piece = plain[start:]
-        try:
-            yield base64.b64decode(piece[: len(piece) - (len(piece) % 4 == 1)] + b"=" * (-len(piece) % 4 % 3))
-        except binascii.Error:
-            continue
+    yield _decoded(plain)
+    for found in itertools.islice(_BEGINNINGS.finditer(plain, 1), _MOST_BEGINNINGS):
+        yield _decoded(plain[found.start() : found.start() + _LOOKED_AT])
+
+
+def _decoded(text: bytes) -> bytes:
+    whole = text[: len(text) - (len(text) % 4 == 1)]
+    return base64.b64decode(whole + b"=" * (-len(whole) % 4))
 
 
 def _from_hex(text: bytes) -> Iterator[bytes]:
-    plain = text.replace(b"\\x", b"")
-    yield bytes.fromhex(plain[: len(plain) // 2 * 2].decode())
+    if _HEX.fullmatch(text):
+        yield bytes.fromhex(text[: len(text) // 2 * 2].decode())

@@ -15,11 +15,12 @@ from jinja2.parser import Parser
 
 MAX_TEMPLATE = 1024 * 1024
 _FUNCTIONS = frozenset({"raise_exception", "strftime_now", "range", "namespace", "dict", "joiner", "cycler", "caller"})
-_METHODS = frozenset(  # of texts, lists, maps, loops and dates
-    "strip lstrip rstrip split rsplit splitlines startswith endswith upper lower title capitalize replace join items keys "
-    "values get count find rfind index isdigit isalpha isalnum isspace isupper islower removeprefix removesuffix partition rpartition "
-    "zfill ljust rjust center cycle changed next append pop insert extend update strftime copy".split()  # noqa: SIM905
-)
+_OF_VALUES = """
+    strip lstrip rstrip split rsplit splitlines startswith endswith upper lower title capitalize replace join items keys values
+    get count find rfind index isdigit isalpha isalnum isspace isupper islower removeprefix removesuffix partition rpartition
+    zfill ljust rjust center cycle changed next append pop insert extend update strftime copy
+"""
+_METHODS = frozenset(_OF_VALUES.split())
 _BY_ATTRIBUTE = frozenset({"map", "selectattr", "rejectattr", "groupby", "sort", "unique", "sum", "min", "max"})
 _REFUSED = (nodes.Import, nodes.FromImport, nodes.Include, nodes.Extends, nodes.ImportedName, nodes.InternalName,
             nodes.EnvironmentAttribute, nodes.ExtensionAttribute, nodes.Pow)  # fmt: skip

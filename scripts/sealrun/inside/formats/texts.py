@@ -7,6 +7,7 @@ asks for (remote code, objects by name) or is (a script, whatever it is called) 
 import ast
 import codecs
 import csv
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,12 +23,14 @@ _CONTROL = bytes(sorted({*range(9), 11, *range(14, 32), 127}))
 _MAX_COLUMNS = 1000
 _SMALL = 512 * 1024
 _YAML_OBJECTS = re.compile(
-    rb"!!?python/|tag:yaml\.org,2002:python/|:\s+!(?:new|apply|name|module|call):|^\s*_target_\s*:", re.MULTILINE
+    rb"!!?python/|tag:yaml\.org,2002:python/|:\s+!(?:new|apply|name|module|call):|^\s*(?:_target_|loader_module)\s*:",
+    re.MULTILINE,
 )
 _PYTHON = re.compile(
     r"^(?:import|from|def|class|async def|@\w+|__import__)\b|\b(?:exec|eval|__import__|open|system|popen)\(", re.MULTILINE
 )
-_MARKUP = re.compile(rb"\A\s*(?:<!doctype html|<html|<script|<svg|<\?php|<%)", re.IGNORECASE)
+_GRAPH = re.compile(rb"^\s*(?:node|meta_graphs|graph_def|layer|layers|python_param)\s*\{", re.MULTILINE)
+_MARKUP = re.compile(rb"\A\s*<(?:\?|!|%|(?:html|head|body|script|svg|iframe|pmml|net|project|configuration)\b)", re.IGNORECASE)
 _TEST_VIRUS = b"EICAR-STANDARD-ANTIVIRUS-" + b"TEST-FILE"
 _LIBRARIES = ("transformers", "diffusers", "sentence_transformers", "keras", "tensorflow.keras", "tf_keras", "keras_hub")
 
@@ -54,6 +57,8 @@ def kind_of(file: Path) -> str:
         head = stream.read(_PIECE).removeprefix(codecs.BOM_UTF8)
     if head.startswith(b"#!"):
         return "script"
+    if suffix != ".md" and _MARKUP.match(head):
+        return "markup"
     named = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv"}
     if suffix in named:
         return named[suffix]
@@ -104,9 +109,21 @@ def _read_json(file: Path, details: dict[str, Any], code: list[str]) -> Iterator
         yield problem
         return
     code += dict.fromkeys(asked_code(value))
+    yield from _pickled_strings(value)
     yield from dict.fromkeys(_templates_in(value))
+    if isinstance(value, dict):
+        details |= _architecture(value)
     if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
         details |= _table(len(value), {str(key) for row in value for key in row})
+
+
+def _architecture(config: dict[str, Any]) -> dict[str, Any]:
+    """Return what a model's configuration says that it is."""
+    family, names = config.get("model_type"), config.get("architectures")
+    said: dict[str, Any] = {"architecture": family[:100]} if isinstance(family, str) else {}
+    if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
+        said["architectures"] = [name[:100] for name in names[:10]]
+    return said
 
 
 def _read_lines(file: Path, details: dict[str, Any], code: list[str]) -> Iterator[str]:
@@ -126,9 +143,22 @@ def _read_lines(file: Path, details: dict[str, Any], code: list[str]) -> Iterato
                 yield f"line {number}: {problem}"
                 return
             code += [name for name in asked_code(value) if name not in code]
+            yield from _pickled_strings(value)
             if isinstance(value, dict) and len(columns) < _MAX_COLUMNS:
                 columns |= value.keys()
     details |= _table(number, columns)
+
+
+def _pickled_strings(value: Any) -> Iterator[str]:
+    """Yield when a string of a JSON value is a pickle, a byte for a character."""
+    rest = [value]
+    while rest:
+        item = rest.pop()
+        rest += strict.children(item)
+        likely = isinstance(item, str) and len(item) > 9 and ("\x80" <= item[0] <= "\xff" or "\n" in item)
+        if likely and pickles.is_pickle(io.BytesIO(item.encode("latin-1", "replace"))):
+            yield "a text in it is a pickle, a byte for a character"
+            return
 
 
 def _read_csv(file: Path, details: dict[str, Any]) -> Iterator[str]:
@@ -192,6 +222,18 @@ def asked_code(value: Any) -> Iterator[str]:
             yield f"parent_library names {library[:100]!r} to be imported"
         if "nbformat" in item and "cells" in item:
             yield "is a notebook"
+        if any(key.startswith("py/") for key in item) or (item.get("lc") and item.get("type") == "constructor"):
+            yield "names Python objects to be made"
+        if "_class_name" in item and "_diffusers_version" in item:
+            yield from _asked_by_pipeline(item)
+
+
+def _asked_by_pipeline(item: dict[str, Any]) -> Iterator[str]:
+    """Yield the libraries that a diffusers pipeline would import for its parts."""
+    for part in item.values():
+        library = part[0] if isinstance(part, list) and len(part) == 2 else None
+        if isinstance(library, str) and isinstance(part[1], str) and not _known(library) and library != "stable_diffusion":
+            yield f"a part of a pipeline comes from the module {library[:100]!r}"
 
 
 def _known(module: str) -> bool:
@@ -203,8 +245,10 @@ def asked_by_text(text: str, suffix: str) -> Iterator[str]:
     data = text.encode()
     if _YAML_OBJECTS.search(data):
         yield "is YAML that names objects to make"
-    if _MARKUP.match(data):
-        yield "is a page or a script for a browser or a server"
+    if suffix != ".md" and _GRAPH.search(data):
+        yield "is a graph of operators written as text"
+    if suffix == ".pth":
+        yield "is a text that Python runs at its start (*.pth)"
     if suffix != ".md" and _PYTHON.search(text) and _is_python(text):
         yield "is Python source"
 

@@ -1,0 +1,330 @@
+# ruff: noqa: E501, SIM905 - patterns and word lists read better whole
+"""What a match is: a secret, or something that only looks like one.
+
+Rules: a check returns why a match is no secret, "" when it is one; it sees the line, its neighbours and the path, never the
+world; placeholders, references to a secret kept elsewhere, digests, public halves and documentation keys are known for what
+they are. A check that is not known is an error.
+"""
+
+import base64
+import binascii
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+SAMPLE = re.compile(
+    r"(?i)\.(example|sample|template|tmpl|tpl|dist|in|j2|erb|default)$|(^|/)(example|sample)s?\.env$|[._-](example|sample|template)\."
+)
+CODE = re.compile(
+    r"\.(py|pyi|js|jsx|mjs|cjs|ts|tsx|java|kt|kts|scala|go|rs|c|h|cc|cpp|hpp|cs|swift|m|mm|rb|php|pl|pm|lua|r|jl|ex|exs|erl|hs|"
+    r"clj|dart|vue|svelte|groovy|ps1|psm1|vb|fs|sol|proto|graphql|css|scss|less|sql|ipynb|tf)$"
+)
+SETTINGS = re.compile(
+    r"(?i)\.(ya?ml|ini|cfg|conf|cnf|config|properties|props|env|toml|tfvars|json5?|xml|plist|sh|bash|zsh|fish|service|rc|settings|cmd|bat|reg)"
+    r"(\.\w+)?$|(^|/)[^/.]+$|(^|/)\.[^/]+$"
+)
+LOCALE = re.compile(
+    r"(?i)(^|/)(locales?|i18n|l10n|lang|langs|languages?|translations?|messages)([/_.-]|$)|\.(po|pot|xlf|strings|arb)$"
+)
+OPENAPI = frozenset(
+    (
+        "string str int integer bool boolean number object array null none nil undefined true false yes no on off "
+        "required optional enabled disabled text hidden bearer basic jwt oauth oauth2 plain password passwd passphrase "
+        "pass pwd secret token key value default empty test testing tests admin root user username login guest demo any "
+        "unknown name email auth api apikey api_key credential credentials input type field label changed change reset "
+        "forgot confirm invalid missing wrong incorrect mandatory private public internal session access refresh id "
+        "header query cookie body form file env vault keychain"
+    ).split()
+)
+FILLED = re.compile(
+    r"(?i)change.{0,3}(me|this|it|now)|place.?holder|\byour\b|your[-_ ]|[-_]your|<[^>]*>|redacted|\bdummy\b|dummy[-_]|replace[-_ ]?(me|this|with)|"
+    r"\btodo\b|\bfixme\b|insert[-_ ]|_here\b|-here\b| here$|\bexample|EXAMPLE|x{5,}|\*{3,}|\.{3}|\bfake|fake[-_]|not[-_ ]?a[-_ ]?real|put[-_ ]your|"
+    r"\{\w+:[0-9]*\}|my[-_]?(api[-_]?key|secret[-_]?key|token|password)$|^(test|sample|mock)[-_]?(token|key|secret|password|api[-_]?key)?[0-9]{0,3}$|"
+    r"^(password|passw0rd|secret|token|apikey)[-_]?[0-9]?$|^some[-_]|^the[-_]"
+)
+FILLED_PASSWORD = re.compile(
+    r"(?i)change[-_ ]?(me|this|it)|place.?holder|\byour[-_ ]?|^<.*>?$|redacted|replace[-_ ]?(me|this|with)|\btodo\b|[-_ ]here$|^x{3,}$|^\*+$|^\.+$|"
+    r"^(null|none|nil|undefined|true|false|yes|no|on|off|required|optional|string|password_here|empty|prompt|ask|keychain|-+)$|put your unique phrase"
+)
+COUNTING = re.compile(r"(?i)0123456789|1234567890|abcdefghij|abcdef0123|deadbeef|qwertyuiop")
+REFERENCE = re.compile(
+    r"^\$\{.*|^\$\(.*|^\$[A-Z_][A-Z0-9_]*$|^\{\{.*|^\{%.*|^%[(%<{].*|^%[\w]+%$|^%s$|^#\{.*|^<%.*|^@@?\w+@$|^!(Ref|Sub|GetAtt|ImportValue|vault|reference|env|include|secret)\b|^\{[\w.:-]*\}$|^\[.*\]$|^&\w+;$|"
+    r"(?i:^(process\.env|os\.|env[.\[(:]|environ|system\.|config\.|self\.|this\.|params|var\.|local\.|data\.|module\.|each\.|secrets?\.|"
+    r"settings\.|vault:|aws:|op://|ref\+|sops|enc\[|arn:|ssm:|kms:|azurekv|gcpsm|keyring|file:|projects/|secret/|kv/|"
+    r"get(env|pass|_env|_secret|_token|_password|enviro)|input\(|prompt|read(line)?\(|lookup|fetch|load|str\(|none\b|null\b|new\s|"
+    r"function|lambda|def\s|async|await|return|import))|\$\{\{|\$\{[A-Za-z_]|\{\{"
+)
+PLACE = re.compile(
+    r"^(~|\.{1,2})?/[\w./@+-]*$|^[A-Za-z]:\\|^[\w-]+(/[\w.-]+)+\.\w{1,5}$|(?i:^(https?|ftp|ssh|git|wss?|file|urn|data|mailto):)|\.(pem|key|crt|txt|json|ya?ml|py|js|php|html?|md|png|svg|so)$"
+)
+WORDS = re.compile(r"^[A-Za-z]+([-_.:/ ]+[A-Za-z]+)*[-_.:]?(v?[0-9]{1,3})?$")
+CALL = re.compile(r"^\s?[(\[]|^\s*(\.\w+)+\(|^\s*\+\s*\w")
+NOT_SECRET_NAME = re.compile(
+    r"(?i)public|hash|digest|sha[0-9]|checksum|integrity|fingerprint|csrf|xsrf|next_?page|page_?token|continuation|cancellation|"
+    r"(eos|bos|unk|cls|sep|pad|mask|special|image|end|start|stop|begin|system|max|num|min|total|prompt|per|n|added)[._-]?token|"
+    r"token[._-]?(id|type|name|count|limit|url|uri|endpoint|class|ize)|tokenizer|placeholder|label|partition|primary|foreign|"
+    r"(sort|cache|row|group|dict|object|map|index|idempotency|lock|bucket)[._-]?key|regex|pattern|validator|keyboard|monkey|turkey"
+)
+HEX = re.compile(r"^[0-9a-fA-F]+$")
+UUID = re.compile(r"^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$")
+SAID_SECRET = re.compile(
+    r"(?i)(passw|passphrase|secret|token|api[-_ ]?key|access[-_ ]?key|auth[-_ ]?key|credential|private[-_ ]?key|bearer)[\w-]{0,20}[\"'\]]{0,3}\s*(=>|[:=]|\bis\b)\s*\W{0,3}$"
+)
+KEY_BODY = re.compile(r"^[A-Za-z0-9+/=]{32,}($|\W)")
+DOCUMENTED = (
+    "eyJzdWIiOiIxMjM0NTY3ODkw",
+    "4eC39HqLyjWDarjtT1zdp7dc",
+    "wJalrXUtnFEMI",
+    "je7MtGbClwBF/2Zp9Utk",
+    "AIzaSyD-9tSrke72PouQMnMX-a7eZSW0jkFMBWY",
+)
+
+
+class Place(NamedTuple):
+    """Where a match stands: the lines of its text, which of them, its columns, the name it is assigned to, the path."""
+
+    lines: Sequence[str]
+    at: int
+    start: int
+    end: int
+    key: str
+    path: str
+
+    @property
+    def line(self) -> str:
+        """Return the line itself."""
+        return self.lines[self.at]
+
+
+def entropy(text: str) -> float:
+    """Return the entropy of *text* in bits for each character."""
+    return -sum(count / len(text) * math.log2(count / len(text)) for count in Counter(text).values())
+
+
+def why_not(check: str, secret: str, place: Place) -> str:
+    """Return why *secret* is none under *check*, "" when it is one."""
+    return CHECKS[check](secret, place)
+
+
+def token(secret: str, place: Place) -> str:
+    """Judge something whose form alone says what it is."""
+    if FILLED.search(secret) or COUNTING.search(secret) or any(known in secret for known in DOCUMENTED):
+        return "placeholder"
+    before, after = place.line[max(0, place.start - 1) : place.start], place.line[place.end : place.end + 1]
+    if (before.isalnum() and secret[:1].isalnum()) or (after.isalnum() and secret[-1:].isalnum()):
+        return "part of a longer word"
+    varied = re.sub(r"^[A-Za-z]{2,12}[-_.]|(?i:live|test|prod|_|-)", "", secret)
+    return "" if entropy(varied or secret) >= min(2.8, 0.7 * math.log2(len(varied) or 2)) else "placeholder"
+
+
+def password(secret: str, place: Place) -> str:
+    """Judge what stands where a file of this name holds a password."""
+    if SAMPLE.search(place.path):
+        return "sample file"
+    if FILLED_PASSWORD.search(secret):
+        return "placeholder"
+    if REFERENCE.search(secret) or CALL.search(place.line[place.end :]):
+        return "reference"
+    return "reference" if PLACE.search(secret) and "." in secret else ""
+
+
+def directive(secret: str, place: Place) -> str:
+    """Judge the word after a directive; a comment is none."""
+    return "comment" if place.line.lstrip()[:1] in "#/;*" else password(secret, place)
+
+
+def environment(secret: str, place: Place) -> str:
+    """Judge a variable of an environment file by its name as well."""
+    name = place.line[: place.start]
+    if re.search(
+        r"(?i)public|(^|_)pub_|_(id|url|uri|path|file|name|host|port|type|sock)\s*[=:]|^\s*#.*[^=]\s\S+\s*=|(^|\s)(OLD)?PWD=|SSH_AUTH|keyboard",
+        name,
+    ):
+        return "named otherwise"
+    if re.search(r"\s$", name) and not re.search(r"(?i)setenv|set\s", name):
+        return "prose"
+    return password(secret, place) or ("reference" if PLACE.search(secret) else "")
+
+
+def assigned(secret: str, place: Place) -> str:
+    """Judge a value by the name it is given to, where it stands, and its own form."""
+    key = place.key or re.sub(r"\W", " ", place.line[: place.start])
+    for why, is_so in (
+        ("named otherwise", bool(place.key and NOT_SECRET_NAME.search(key))),
+        ("sample file", bool(SAMPLE.search(place.path))),
+        ("placeholder", filled(secret, key)),
+        ("reference", bool(REFERENCE.search(secret) or PLACE.search(secret) or CALL.search(place.line[place.end :]))),
+        ("expression", is_expression(secret, place)),
+        ("prose", bool(re.search(r"\s", secret))),
+    ):
+        if is_so:
+            return why
+    about_password = re.search(r"(?i)pass|pwd", key) or not place.key
+    return as_password(secret, place) if about_password else as_key(secret, place, key)
+
+
+def filled(secret: str, key: str) -> bool:
+    """Return whether *secret* only holds the place of one."""
+    plain = secret.lower()
+    return bool(
+        FILLED.search(secret) or plain in OPENAPI or len(set(plain)) < min(4, len(plain)) or plain == key.lower()
+        or (COUNTING.search(secret) and len(secret) > 8) or any(known in secret for known in DOCUMENTED)
+    )  # fmt: skip
+
+
+def is_expression(secret: str, place: Place) -> bool:
+    """Return whether an unquoted value is code, or a quoted one a pattern or markup."""
+    quoted = place.line[place.start - 1 : place.start] in ("'", '"', "`") and place.start > 0
+    if quoted:
+        return bool(re.search(r"\\[dwsb]|\[\^|\(\?|</|/>|^[.#]\w+|^\^|\$$|::|->|=>|\{\w*\}|%[sd]", secret))
+    if CODE.search(place.path):
+        return True
+    return bool(re.search(r"[(){}\[\]<>|]|::|->|=>|^[+&*-]|^[a-z_]+(\.[A-Za-z_]+)+$|^=", secret))
+
+
+def as_password(secret: str, place: Place) -> str:
+    """Judge a password: weak ones are secrets too, words of code are not."""
+    kinds = sum(bool(re.search(kind, secret)) for kind in ("[a-z]", "[A-Z]", "[0-9]", r"[^A-Za-z0-9]"))
+    if len(secret) < 5:
+        return "too short"
+    settings = bool(SETTINGS.search(place.path)) and not LOCALE.search(place.path)
+    if WORDS.match(secret) and not re.search(r"[0-9]", secret):
+        weak = settings and re.match(r"^[A-Za-z]{6,}$", secret)
+        return "" if weak and not re.match(r"(?i)^[a-z]*(password|passwd|secret|token|key)s?$", secret) else "word"
+    if re.match(r"^[A-Za-z]+([-_.][A-Za-z]+)+[-_.]?[0-9]{0,2}$", secret):
+        return "word"
+    if kinds < 2 and not settings:
+        return "word"
+    return "word" if not quoted_or_settings(place, settings) and kinds < 3 else ""
+
+
+def quoted_or_settings(place: Place, settings: bool) -> bool:
+    """Return whether the value is a literal beyond doubt."""
+    return settings or place.line[place.start - 1 : place.start] in ("'", '"', "`")
+
+
+def as_key(secret: str, place: Place, key: str) -> str:
+    """Judge a key or token: long enough, mixed, and no plain word."""
+    strict = not (SETTINGS.search(place.path) or CODE.search(place.path))
+    least = 8 if re.search(r"(?i)secret|pepper", key) else 12
+    if len(secret) < least:
+        return "too short"
+    if WORDS.match(secret):
+        return "word"
+    if not (re.search("[0-9]", secret) and re.search("[A-Za-z]", secret)) and not re.search(
+        r"[A-Z].*[a-z].*[^A-Za-z0-9]|[^\w.\s-]{2}", secret
+    ):
+        return "word"
+    if UUID.match(secret) and re.search(r"(?i)id\b|credential", key):
+        return "identifier"
+    return "word" if entropy(secret) < (3.3 if strict else 2.7) else ""
+
+
+def url(secret: str, place: Place) -> str:
+    """Judge the password of a URL: defaults, placeholders and references are none."""
+    secret = re.sub(r"^.*://[^/\s:@]*:([^/\s@]*)@.*$", r"\1", secret.strip("\"' "))
+    before = re.search(r"://([^\s/:@]*):$", place.line[: place.start])
+    user = before[1] if before else ""
+    if (
+        SAMPLE.search(place.path)
+        or FILLED.search(secret)
+        or secret.lower() in OPENAPI
+        or len(set(secret)) < 3
+        or re.match(r"^[0-9]{2,5}$", secret)
+    ):
+        return "placeholder"
+    if REFERENCE.search(secret) or re.search(r"[{}$<>()\[\]]|^%[sd]", secret) or re.match(r"^[A-Z_]+$", secret):
+        return "reference"
+    if secret.lower() == user.lower() or re.search(
+        r"@(www\.)?example\.(com|org|net)|@host\b|@hostname\b", place.line[place.end - 1 :]
+    ):
+        return "placeholder"
+    return ""
+
+
+def key_block(_: str, place: Place) -> str:
+    """Judge the head of a private key: what follows must be one."""
+    rest = place.line[place.end :].replace("\\n", "\n").replace("\\r", "")
+    following = [*rest.split("\n"), *place.lines[place.at + 1 : place.at + 9]]
+    return (
+        ""
+        if any(KEY_BODY.search(re.sub(r"^[\s#*>|\"'/+-]*", "", line)) and not FILLED.search(line) for line in following[:12])
+        else "no key follows"
+    )
+
+
+def jwk(secret: str, place: Place) -> str:
+    """Judge the private half of a JSON Web Key."""
+    near = "\n".join(place.lines[max(0, place.at - 12) : place.at + 12])
+    return token(secret, place) if '"kty"' in near else "no JSON Web Key"
+
+
+def pair(secret: str, place: Place) -> str:
+    """Judge what a registry calls auth: user and password in base64, or a token."""
+    if '"auth"' not in place.line:
+        return token(secret, place)
+    try:
+        said = base64.b64decode(secret + "=" * (-len(secret) % 4), validate=True).decode("ascii")
+    except (binascii.Error, UnicodeDecodeError):
+        return "no credentials"
+    return password(said.partition(":")[2] or "x", place) if ":" in said else "no credentials"
+
+
+def row(secret: str, place: Place) -> str:
+    """Judge a row of an SQL dump: one of a table with a password in it."""
+    before = "\n".join(place.lines[max(0, place.at - 200) : place.at])
+    head = before[before.lower().rfind("insert into") :] if "insert into" in before.lower() else ""
+    said = re.search(r"(?i)^insert into[^()]*\([^()]*\b(user_)?pass(word|wd)?\b", head)
+    return password(secret, place) if said and ";\n" not in head else "no row with a password"
+
+
+def session(secret: str, place: Place) -> str:
+    """Judge the option `secret`: that of a session."""
+    near = " ".join(place.lines[max(0, place.at - 5) : place.at + 1])
+    return password(secret, place) if re.search(r"(?i)session\s*\(|cookie-?parser|express-session", near) else "no session"
+
+
+def public(_secret: str, _place: Place) -> str:
+    """A name that is no secret by itself; the key beside it is found by its own rule."""
+    return "public identifier"
+
+
+def opaque(secret: str, place: Place) -> str:
+    """Judge a string of high entropy: a secret where it is said to be one."""
+    said = SAID_SECRET.search(place.line[: place.start][-80:])
+    if not said:
+        return "opaque, not said to be a secret"
+    key = re.sub(r"\W+$", "", place.line[: place.start][-80:]).rsplit(None, 1)[-1:]
+    return assigned(secret, place._replace(key=key[0] if key else said[1]))
+
+
+def alone(secret: str, place: Place) -> str:
+    """Judge an opaque token that stands alone: mixed as tokens are, no digest, not one line of many such."""
+    around = [place.lines[n].strip() for n in (place.at - 1, place.at + 1) if 0 <= n < len(place.lines)]
+    if (
+        any(len(line) >= 60 and abs(len(line) - len(place.line.strip())) <= 4 and " " not in line for line in around)
+        or len(place.lines) > 2000
+        or SAMPLE.search(place.path)
+    ):
+        return "one of many"
+    if any(line.startswith("-----BEGIN") for line in place.lines[max(0, place.at - 60) : place.at]):
+        return "inside a key or certificate"
+    mixed = all(re.search(kind, secret) for kind in ("[a-z]", "[A-Z]", "[0-9].*[0-9]"))
+    if (
+        HEX.match(secret)
+        or UUID.match(secret)
+        or not mixed
+        or WORDS.match(secret)
+        or PLACE.search(secret)
+        or re.search(r"^sha\d+-|[\w-]+@|\.\w+\(|://", secret)
+    ):
+        return "no token"
+    return "no token" if entropy(secret) < 3.8 else token(secret, place)
+
+
+CHECKS: dict[str, Callable[[str, Place], str]] = {
+    "token": token, "password": password, "directive": directive, "environment": environment, "assigned": assigned, "url": url,
+    "key": key_block, "jwk": jwk, "pair": pair, "public": public, "opaque": opaque, "alone": alone, "row": row, "session": session,
+}  # fmt: skip

@@ -1,0 +1,215 @@
+"""Text to hits: filter, confirm, judge, look one layer deeper.
+
+Rules: a hit is what a rule matched, judged by its context and left by policy's allow list; of two that overlap on a line the
+more specific names it; what was matched and set aside is counted by reason; base64, hex and URL encoding are undone twice.
+"""
+
+import base64
+import binascii
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+from sealrun.inside.secret_context import CODE, LOCALE, SAMPLE, SETTINGS, Place, why_not
+from sealrun.inside.secret_rules import CANARY, Match, Rule, Rules
+from sealrun.inside.secret_text import Part, Skipped, lines_of
+
+LAYERS = 2
+LONG, OVERLAP = 64 * 1024, 4 * 1024  # a longer line is judged in parts that share so many characters
+RUN = re.compile(r"[A-Za-z0-9+/_-]{20,}={0,2}")
+NAMED = re.compile(r"(?i)pass|secret|token|key|credential|auth|bearer")
+PRAGMA = re.compile(r"(?i)\b(nosecret|gitleaks:allow|pragma: ?allowlist secret|trufflehog:ignore|kingfisher:ignore)\b")
+
+
+class Hit(NamedTuple):
+    """A secret: the number of its rule, the line (None: binary), the layers around it, and itself."""
+
+    rule: int
+    line: int | None
+    layers: tuple[str, ...]
+    secret: str
+
+
+class Scanned(NamedTuple):
+    """What became of one file or blob."""
+
+    read_as: str
+    hits: tuple[Hit, ...]
+    aside: dict[str, int]
+    allowed: dict[str, int]
+    members: int
+    skipped: tuple[tuple[str, str], ...]
+    pragmas: int = 0
+
+
+class Engine:
+    """The rules and the allow list, ready to scan."""
+
+    def __init__(self, rules: Rules, allow: list[dict[str, Any]], *, pragmas: bool = False) -> None:
+        self.rules, self.allow, self.pragmas = rules, allow, pragmas
+        self.ignored = 0
+
+    def scan(self, parts: Iterable[Part | Skipped], path: str) -> Scanned:
+        """Return what is in the *parts* of the file *path*."""
+        hits: set[Hit] = set()
+        aside: Counter[str] = Counter()
+        allowed: Counter[str] = Counter()
+        skipped, members, read_as, self.ignored = [], set(), "text", 0
+        for part in parts:
+            if isinstance(part, Skipped):
+                skipped.append((part.member, part.reason))
+                continue
+            members.add(part.member)
+            read_as = part.read_as if not part.member else "archive"
+            name = path + part.member
+            text, numbers = lines_of(part.text)
+            for at, rule, secret, layers in self.found(text, name.rstrip("!").removesuffix(".gz"), aside, allowed):
+                line = None if part.first is None else part.first + (numbers[at] if numbers else at)
+                hits.add(Hit(rule.number, line, (*(["archive"] if part.member else []), *layers), secret))
+        return Scanned(
+            read_as, tuple(first_places(hits)), dict(aside), dict(allowed), len(members), tuple(skipped), self.ignored
+        )
+
+    def scope(self, path: str) -> str:
+        """Return what of *path* decides a finding: equal bytes under equal scopes give equal hits."""
+        known = [str(number) for number in self.rules.asked if self.rules.rules[number].holds(path)] if path else []
+        return "+".join([*known, *(str(bool(kind.search(path)))[0] for kind in (CODE, SETTINGS, SAMPLE, LOCALE))])
+
+    def found(
+        self, text: str, path: str, aside: Counter[str], allowed: Counter[str], depth: int = 0
+    ) -> Iterator[tuple[int, Rule, str, tuple[str, ...]]]:
+        """Yield each secret of *text*: its line from 0, its rule, itself, and the layers it was under."""
+        lines, asked = self.ask(text, path if depth == 0 else "")
+        for at in sorted(asked):
+            numbers = asked[at]
+            taken: list[tuple[int, int]] = []
+            for rule, match in self.matches(lines[at], numbers):
+                if any(match.start < end and start < match.end for start, end in taken):
+                    continue
+                place = Place(lines, at, match.start, match.end, match.key, path)
+                if reason := why_not(rule.check, match.secret, place):
+                    aside[reason] += 1
+                elif entry := self.allowing(rule, match, lines, at):
+                    allowed[entry] += 1
+                elif self.pragmas and PRAGMA.search(lines[at]):
+                    self.ignored += 1
+                else:
+                    taken.append((match.start, match.end))
+                    yield at, rule, match.secret, ()
+            if depth < LAYERS and (self.rules.database is None or numbers & {-1, -2}):
+                yield from self.deeper(lines[at], at, path, taken, depth, aside, allowed)
+
+    def ask(self, text: str, path: str) -> tuple[list[str], dict[int, set[int]]]:
+        """Return the lines of *text*, and for each that must be looked at the rules to ask."""
+        lines = text.split("\n")
+        rules = self.rules.rules
+        scoped = {n for n in self.rules.asked if rules[n].paths is None or (path and rules[n].holds(path))}
+        asked = {at: set(scoped) for at, line in enumerate(lines) if line} if scoped else {}
+        data = text.encode("utf-8", "replace")
+        at = before = 0
+        for begin, numbers in sorted(self.rules.candidates(data + CANARY).items()):
+            if begin >= len(data):
+                break
+            at += data.count(b"\n", before, begin)
+            before = begin
+            asked.setdefault(at, set()).update(numbers)
+        return lines, asked
+
+    def matches(self, line: str, numbers: set[int]) -> Iterator[tuple[Rule, Match]]:
+        """Yield what the rules *numbers* match on *line*, the most specific first."""
+        for number in sorted(number for number in numbers if number >= 0):
+            rule, seen = self.rules.rules[number], set()
+            if rule.check == "opaque" and not NAMED.search(line):
+                continue  # entropy alone is no secret, and slow to compute
+            for offset in range(0, max(1, len(line) - OVERLAP), LONG - OVERLAP):
+                for match in rule.matches(line[offset : offset + LONG] if len(line) > LONG else line):
+                    moved = match._replace(start=match.start + offset, end=match.end + offset)
+                    if (moved.start, moved.end) not in seen:
+                        seen.add((moved.start, moved.end))
+                        yield rule, moved
+
+    def deeper(
+        self,
+        line: str,
+        at: int,
+        path: str,
+        taken: list[tuple[int, int]],
+        depth: int,
+        aside: Counter[str],
+        allowed: Counter[str],
+    ) -> Iterator[tuple[int, Rule, str, tuple[str, ...]]]:
+        """Yield what *line* holds under an encoding."""
+        for layer, start, end, text in decoded(line):
+            if layer == "url" or not any(start < stop and begin < end for begin, stop in taken):
+                for _, rule, secret, layers in self.found(text, path, aside, allowed, depth + 1):
+                    if secret not in line:
+                        yield at, rule, secret, (layer, *layers)
+
+    def allowing(self, rule: Rule, match: Match, lines: list[str], at: int) -> str:
+        """Return the allow entry that takes *match*, "" when none does."""
+        before = lines[at - 1] if at else ""
+        return next((e["id"] for e in self.allow if rule.id in e["rules"] and fits(e, match.secret, lines[at], before)), "")
+
+
+def fits(entry: dict[str, Any], secret: str, line: str, before: str) -> bool:
+    """Return whether an allow entry takes *secret* in *line*, which follows the line *before*."""
+    if not re.fullmatch(entry["secret"], secret):
+        return False
+    wanted = entry["line"].replace("SECRET", re.escape(secret))
+    return bool(re.search(wanted, line) and re.search(entry["before"], before))
+
+
+def decoded(line: str) -> Iterator[tuple[str, int, int, str]]:
+    """Yield each encoded text of *line*: how, from where to where, and what it says."""
+    if line.count("%") >= 2 and re.search(r"%[0-9A-Fa-f]{2}.*%[0-9A-Fa-f]{2}", line) and len(line) <= LONG:
+        yield "url", 0, len(line), unquote(line)
+    for run in RUN.finditer(line):
+        text = run[0]
+        for layer, data in (("hex", from_hex(text)), ("base64", from_base64(text))):
+            if said := readable(data):
+                yield layer, run.start(), run.end(), said
+
+
+def from_hex(text: str) -> bytes:
+    """Return the bytes that *text* says in hex, none when it is no hex or no text."""
+    if len(text) < 24 or len(text) % 2:
+        return b""
+    try:
+        return bytes.fromhex(text) if bytes.fromhex(text[:24]).isascii() else b""
+    except ValueError:
+        return b""
+
+
+def from_base64(text: str) -> bytes:
+    """Return the bytes that *text* says in base64, none when it is no base64 or no text."""
+    text = text.rstrip("=").translate({45: 43, 95: 47})
+    try:
+        if not base64.b64decode(text[:16]).isascii():
+            return b""
+        return base64.b64decode(text[: len(text) - (len(text) % 4 == 1)] + "=" * (-len(text) % 4))
+    except binascii.Error:
+        return b""
+
+
+def readable(data: bytes) -> str:
+    """Return *data* as text when that is what it is, "" otherwise."""
+    if len(data) < 12:
+        return ""
+    if data[1:2] == b"\0" and data[3:4] == b"\0":
+        data = data.replace(b"\0", b"")
+    head = data[:64]
+    if sum(32 <= byte < 127 or byte in b"\t\r\n" for byte in head) < len(head) - 2:
+        return ""
+    text = data.decode("utf-8", "replace")
+    return text if text.count("\ufffd") <= len(text) // 20 else ""
+
+
+def first_places(hits: Iterable[Hit]) -> Iterator[Hit]:
+    """Yield each secret once, at its first line."""
+    first: dict[tuple[int, str], Hit] = {}
+    for hit in hits:
+        key = hit.rule, hit.secret
+        first[key] = min(first.get(key, hit), hit, key=lambda one: (one.line or 0, one.layers))
+    yield from sorted(first.values(), key=lambda hit: (hit.line or 0, hit.rule, hit.secret))

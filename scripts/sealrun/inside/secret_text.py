@@ -1,0 +1,193 @@
+"""Bytes to text: every encoding, every archive, to a depth and a size.
+
+Rules: nothing is read whole that may be large; an archive is opened in memory or on a spooled file, never unpacked to a path;
+what is not opened is said with the reason; of binary data the printable strings are the text.
+"""
+
+import bz2
+import codecs
+import gzip
+import io
+import lzma
+import re
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from typing import IO, Any, NamedTuple
+
+PIECE = 4 * 1024 * 1024  # bytes read at once
+DEEPEST, MEMBERS, UNPACKED = 3, 20_000, 1024**3  # levels, members and bytes of one archive
+SPOOLED = 32 * 1024 * 1024  # bytes of an inner archive that are kept in memory
+STRINGS = re.compile(rb"[\t\x20-\x7e]{6,}|(?:[\t\x20-\x7e]\x00){6,}")
+BREAKS = "\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"  # what str.splitlines breaks at besides the newline
+BROKEN = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    ValueError,
+    RuntimeError,
+    NotImplementedError,
+)
+
+
+class Part(NamedTuple):
+    """A piece of text: the member it is of, how it was read, its lines, and the number of the first (None: binary)."""
+
+    member: str
+    read_as: str
+    text: str
+    first: int | None
+
+
+class Skipped(NamedTuple):
+    """A member that was not read, and why."""
+
+    member: str
+    reason: str
+
+
+class Budget:
+    """What may still be unpacked of one file."""
+
+    def __init__(self) -> None:
+        self.members, self.bytes = MEMBERS, UNPACKED
+
+    def spend(self, size: int) -> None:
+        """Take *size* bytes. Raises OverflowError when nothing is left."""
+        self.bytes -= size
+        if self.bytes < 0:
+            raise OverflowError("more unpacked bytes than the limit")
+
+
+def parts(stream: IO[bytes], member: str = "", depth: int = 0, budget: Budget | None = None) -> Iterator[Part | Skipped]:
+    """Yield the text of *stream*, that of an archive's members under their names."""
+    head = stream.read(512)
+    stream.seek(0)
+    kind = archive_kind(head)
+    if not kind:
+        yield from texts(stream, member)
+        return
+    if depth == DEEPEST:
+        yield Skipped(member, f"an archive {DEEPEST} levels down, not opened")
+        return
+    opened = False
+    try:
+        for part in unpacked(kind, stream, member, depth, budget or Budget()):
+            opened = True
+            yield part
+    except OverflowError as error:
+        yield Skipped(member, f"an archive with {error}")
+    except BROKEN:
+        stream.seek(0)
+        if opened:
+            yield Skipped(member, "an archive that is damaged or encrypted")
+        else:
+            yield from texts(stream, member)  # it only began like one
+
+
+def archive_kind(head: bytes) -> str:
+    """Return which kind of archive begins with *head*, "" for none."""
+    for magic, kind in ((b"PK\x03\x04", "zip"), (b"\x1f\x8b", "gz"), (b"BZh", "bz2"), (b"\xfd7zXZ\x00", "xz")):
+        if head.startswith(magic):
+            return kind
+    return "tar" if head[257:262] == b"ustar" else ""
+
+
+def unpacked(kind: str, stream: IO[bytes], member: str, depth: int, budget: Budget) -> Iterator[Part | Skipped]:
+    """Yield the parts of an archive's members."""
+    if kind == "zip":
+        with zipfile.ZipFile(stream) as archive:
+            for info in archive.infolist():
+                if info.is_dir():
+                    continue
+                if info.flag_bits & 1:
+                    yield Skipped(f"{member}!{info.filename}", "encrypted")
+                    continue
+                with archive.open(info) as inner:
+                    yield from inside(inner, f"{member}!{info.filename}", depth, budget)
+    elif kind == "tar":
+        with tarfile.open(fileobj=stream, mode="r:") as tar:
+            for entry in tar:
+                if entry.isfile() and (file := tar.extractfile(entry)):
+                    yield from inside(file, f"{member}!{entry.name}", depth, budget)
+    else:
+        openers: dict[str, Callable[[Any], IO[bytes]]]
+        openers = {"gz": gzip.open, "bz2": bz2.open, "xz": lzma.open}  # type: ignore[dict-item]
+        with openers[kind](stream) as inner:
+            yield from inside(inner, f"{member}!", depth, budget)
+
+
+def inside(inner: IO[bytes], member: str, depth: int, budget: Budget) -> Iterator[Part | Skipped]:
+    """Yield the parts of one member."""
+    budget.members -= 1
+    if budget.members < 0:
+        raise OverflowError("more members than the limit")
+    with tempfile.SpooledTemporaryFile(SPOOLED) as copy:
+        while data := inner.read(PIECE):
+            budget.spend(len(data))
+            copy.write(data)
+        copy.seek(0)
+        yield from parts(copy, member, depth + 1, budget)
+
+
+def texts(stream: IO[bytes], member: str) -> Iterator[Part]:
+    """Yield the text of *stream* in pieces of whole lines, at least one."""
+    data = stream.read(PIECE)
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        yield from numbered(member, "utf-16", decoded(data, stream, codecs.getincrementaldecoder("utf-16")("replace")))
+    elif b"\0" in data:
+        while data:
+            strings = b"\n".join(found.replace(b"\0", b"") for found in STRINGS.findall(data))
+            yield Part(member, "strings", strings.decode("ascii"), None)
+            data = stream.read(PIECE)
+    else:
+        read_as, encoding = ("text", "utf-8-sig") if is_utf8(data, len(data) < PIECE) else ("latin-1", "latin-1")
+        yield from numbered(member, read_as, decoded(data, stream, codecs.getincrementaldecoder(encoding)("replace")))
+
+
+def is_utf8(data: bytes, whole: bool) -> bool:
+    """Return whether *data* is UTF-8; where it is not the whole, a character cut at its end aside."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(data, whole)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def decoded(data: bytes, stream: IO[bytes], decoder: codecs.IncrementalDecoder) -> Iterator[str]:
+    """Yield the text of *data* and of the rest of *stream*."""
+    while data:
+        following = stream.read(PIECE)
+        yield decoder.decode(data, not following)
+        data = following
+
+
+def numbered(member: str, read_as: str, pieces: Iterator[str]) -> Iterator[Part]:
+    """Yield *pieces* cut at line ends, each with the number of its first line; a line too long is cut where it must be."""
+    rest, number = "", 1
+    for piece in pieces:
+        cut = rest.rfind("\n") + 1 or (len(rest) if len(rest) > PIECE else 0)
+        if cut:
+            yield Part(member, read_as, rest[:cut], number)
+            number += rest.count("\n", 0, cut)
+        rest = rest[cut:] + piece
+    yield Part(member, read_as, rest, number)
+
+
+def lines_of(text: str) -> tuple[str, list[int] | None]:
+    """Return *text* with trufflehog3's line breaks as newlines, and the number (from 0) of each line where those differ."""
+    if not any(mark in text for mark in BREAKS):
+        return text, None
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    numbers = [n for n, line in enumerate(text.split("\n")) for _ in range(1 + sum(map(line.count, BREAKS)))]
+    return text.translate(dict.fromkeys(map(ord, BREAKS), "\n")), numbers
+
+
+def stream_of(data: bytes) -> IO[bytes]:
+    """Return *data* as a stream."""
+    return io.BytesIO(data)

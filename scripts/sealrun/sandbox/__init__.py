@@ -1,0 +1,256 @@
+"""Programs: the only place that starts them.
+
+Rules: a program is an argv list and sees an allow-listed environment; what a stage runs has no network (loopback only where
+asked for), may write only to the folders named and to a private temporary folder, is kept within its limits, and dies with
+its whole process tree when it ends, hangs or when Sealrun ends. Which barrier holds it is chosen once per process, by trial
+(`barriers`). The exit codes that mean "it worked" are named by the caller; everything else is a ToolFailed that quotes the
+last lines of its standard error. Secrets are masked in what it printed before anybody reads that. `network: denied` is said
+only after a connection was tried inside the sandbox and refused.
+"""
+
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from sealrun import clock, files, masking, settings
+from sealrun.errors import ToolFailed
+from sealrun.sandbox import advisory, barriers, bwrap, kernel, namespaces, probe, seatbelt, supervise
+from sealrun.sandbox.barriers import Rung
+from sealrun.sandbox.command import Command, Completed, Network
+
+__all__ = ["Command", "Completed", "Network", "Running", "end_with_parent", "program", "run", "start"]
+
+_BEHIND = Path(__file__).with_name("behind.py")
+_QUOTED_LINES = 12
+_GRACE_SECONDS = 5.0
+_OPEN = "none"  # the barrier of a program that was given the network
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """A started program; `wait` must be called exactly once. `alive` reads nothing, and ends, when its supervisor has."""
+
+    command: Command
+    barrier: str
+    pid: int
+    report: int
+    alive: int
+    started: float
+    before: dict[str, int]
+
+    def wait(self) -> Completed:
+        """Return when the program ended. Raises ToolFailed: missing, hanging, crashed, over a limit, no barrier."""
+        command = self.command
+        try:
+            in_time = self.ended(within=self.started + command.timeout - clock.seconds())
+        finally:
+            status, said = self._end()
+            masking.mask_file(command.stdout, shapes=False)  # often read by machine: no guessing there
+            masking.mask_file(command.stderr)
+        seconds = clock.seconds() - self.started
+        if not in_time:
+            raise ToolFailed(_complaint(command, f"still running after {command.timeout:.0f} s, ended"))
+        if "limit" in said:
+            raise ToolFailed(_complaint(command, said["limit"]))
+        if "error" in said:
+            raise ToolFailed(f"{command.name}: {said['error']}")
+        if changed := sorted(path for path, when in self.before.items() if _changed_at(path) != when):
+            raise ToolFailed(f"{command.name}: {changed[0]} was changed while it ran; restore it, and run the stage again")
+        if status not in command.success:
+            raise ToolFailed(_complaint(command, _ending(status)))
+        network = Network(said.get("network", Network.OPENED))
+        if network is not command.network:
+            raise ToolFailed(f"{command.name}: the network is {network}, expected {command.network}; run `invoke doctor`")
+        return Completed(
+            exit_code=status, stdout=command.stdout, stderr=command.stderr, seconds=seconds, network=network,
+            barrier=self.barrier,
+        )  # fmt: skip
+
+    def interrupt(self) -> None:
+        """Send the program and all it started an interrupt; they are given the chance to end by themselves."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGINT)
+
+    def ended(self, *, within: float) -> bool:
+        """Return whether the program ends by itself within that many seconds."""
+        return bool(select.select([self.alive], [], [], max(0.0, within))[0])
+
+    def _end(self) -> tuple[int, dict[str, str]]:
+        """Have the supervisor end what is left; return its exit code and what was reported."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGTERM)
+        self.ended(within=_GRACE_SECONDS)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        os.close(self.alive)
+        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return status, _drain(self.report)
+
+
+def run(command: Command) -> Completed:
+    """Run *command* to its end. Raises ToolFailed."""
+    return start(command).wait()
+
+
+def start(command: Command) -> Running:
+    """Start *command* behind the barrier chosen. Raises ToolFailed when there is no such program or no barrier."""
+    path = Path(command.argv[0])
+    if not path.is_absolute() or not os.access(path, os.X_OK):
+        raise ToolFailed(f"{command.name}: the program {path} is missing; remove its environment and install it again")
+    rung = barriers.chosen(strict=command.strict) if command.network is Network.DENIED else None
+    before = _changes(command.guarded) if rung and rung.name in ("landlock", "advisory") else {}
+    port = _free_port() if rung and rung.name == "landlock" and command.loopback else None
+    receive, send = os.pipe()
+    alive, held = os.pipe()
+    started = clock.seconds()
+    pid = os.fork()
+    if pid == 0:
+        _become(command, rung, port, send)
+    os.close(send)
+    os.close(held)
+    return Running(
+        command=command, barrier=rung.name if rung else _OPEN, pid=pid, report=receive, alive=alive, started=started,
+        before=before,
+    )  # fmt: skip
+
+
+def end_with_parent() -> None:
+    """Have this process interrupted when the one that started it ends, and treat a request to end as an interrupt."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    kernel.end_with_parent(signal.SIGTERM)
+
+
+def program(name: str) -> str:
+    """Return the absolute path of the host program *name* (git). Raises ToolFailed when it is missing."""
+    found = shutil.which(name)
+    if found is None:
+        raise ToolFailed(f"{name}: not found on PATH; install it")
+    return found
+
+
+def _become(command: Command, rung: Rung | None, port: int | None, send: int) -> NoReturn:
+    """In the forked child: raise the barrier, run the program, answer with its exit code. Never returns."""
+    try:
+        os.setsid()
+        kernel.end_with_parent(signal.SIGTERM)
+        for target, path in ((1, command.stdout), (2, command.stderr)):
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), target)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        if rung is None:
+            _supervise(command, send, lambda: _execute(command, send, command.argv, command.environment))
+        supervise.bound(command)
+        if rung.name == "namespaces":
+            _in_namespaces(command, send)
+        _supervise(command, send, lambda: _confined(command, rung, port, send))
+    except BaseException as error:  # noqa: BLE001 - a forked child may not unwind into its parent's code
+        probe.report(send, error=f"the sandbox was refused ({error}); run `invoke doctor`")
+        os._exit(supervise.REFUSED)
+
+
+def _in_namespaces(command: Command, send: int) -> NoReturn:
+    """Enter the namespaces, have process 1 there supervise the program, and answer with its exit code."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    namespaces.enter(command)
+    pid = os.fork()
+    if pid == 0:
+        kernel.end_with_parent(signal.SIGKILL)
+        namespaces.settle(command)
+
+        def confined() -> None:
+            namespaces.confine(command)
+            probe.report(send, network=probe.network())
+            _execute(command, send, command.argv, command.environment)
+
+        _supervise(command, send, confined)
+    os.close(send)
+    signal.signal(signal.SIGINT, lambda *_: os.kill(pid, signal.SIGINT))
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    os._exit(code if code >= 0 else 128 - code)
+
+
+def _confined(command: Command, rung: Rung, port: int | None, send: int) -> None:
+    """In the program's process, on a weaker rung: confine it, try the network, and become it."""
+    try:
+        environment, argv = dict(command.environment), command.argv
+        if rung.name == "landlock":
+            barriers.confine_by_landlock(command, port)
+            probe.report(send, network=probe.network())
+            environment |= {} if port is None else {"SEALRUN_LOOPBACK_PORT": str(port)}
+        elif rung.name == "advisory":
+            os.set_inheritable(send, True)
+            argv, environment = advisory.argv(command), dict(advisory.environment(command, send))
+        else:
+            os.set_inheritable(send, True)
+            kinds = {"bwrap": "tcp" if command.loopback else "none", "seatbelt": "keep"}
+            behind = (settings.interpreter(), "-I", "-B", str(_BEHIND), str(send), kinds[rung.name], *command.argv)
+            argv = bwrap.argv(command, behind) if rung.name == "bwrap" else seatbelt.argv(command, behind)
+        _execute(command, send, argv, environment)
+    except Exception as error:  # noqa: BLE001 - as above
+        probe.report(send, error=f"the barrier {rung.name} was refused ({error}); run `invoke doctor`")
+
+
+def _supervise(command: Command, send: int, confined: Callable[[], None]) -> NoReturn:
+    supervise.supervise(command, confined, lambda limit: probe.report(send, limit=limit))
+
+
+def _execute(command: Command, send: int, argv: tuple[str, ...], environment: Mapping[str, str]) -> None:
+    try:
+        os.chdir(command.cwd)
+        os.execve(argv[0], list(argv), dict(environment))  # noqa: S606
+    except OSError as error:
+        probe.report(send, error=f"cannot be started ({error.strerror})")
+
+
+def _free_port() -> int:
+    """Return a port of the loopback that nobody listens on now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as drawn:
+        drawn.bind(("127.0.0.1", 0))
+        return int(drawn.getsockname()[1])
+
+
+def _changes(guarded: tuple[Path, ...]) -> dict[str, int]:
+    """Return when each file below *guarded* was last changed in any way (content, mode, times, attributes)."""
+    paths = [path for top in guarded for path in ([top / name for name in files.walk_files(top)] if top.is_dir() else [top])]
+    return {str(path): _changed_at(str(path)) for path in paths}
+
+
+def _changed_at(path: str) -> int:
+    try:
+        return os.lstat(path).st_ctime_ns
+    except FileNotFoundError:
+        return -1
+
+
+def _drain(handle: int) -> dict[str, str]:
+    """Return what the child reported; the last word wins (a start that failed after the barrier stood)."""
+    with os.fdopen(handle, "rb") as stream:
+        data = stream.read()
+    said: dict[str, str] = {}
+    decoder, text = json.JSONDecoder(), data.decode()
+    while text:
+        value, end = decoder.raw_decode(text)
+        said |= value
+        text = text[end:]
+    return said
+
+
+def _ending(status: int) -> str:
+    if status < 0 or status > 128:
+        number = -status if status < 0 else status - 128
+        with suppress(ValueError):
+            return f"killed by {signal.Signals(number).name}"
+    return f"ended with exit code {status}"
+
+
+def _complaint(command: Command, what: str) -> str:
+    lines = command.stderr.read_text("utf-8", "replace").splitlines() if command.stderr.exists() else []
+    quoted = "".join(f"\n    {line[:300]}" for line in lines[-_QUOTED_LINES:])
+    return f"{command.name}: {what}; its output is in {command.logs}{quoted}"
