@@ -63,7 +63,7 @@ def output_folder(path: Path) -> Path:
         raise UsageError(f"{where}: got {path}, whose parent does not exist; make {resolved.parent} first, or choose another")
     if resolved.exists() and not resolved.is_dir():
         raise UsageError(f"{where}: got {path}, expected a folder; choose another name")
-    if str(resolved) in (resolved.anchor, os.path.expanduser("~")):
+    if str(resolved) in (resolved.anchor, os.path.expanduser("~")):  # noqa: PTH111 - the other raises without a home
         raise UsageError(f"{where}: got {path}, expected a folder of its own, such as {resolved / 'build'}")
     return resolved
 
@@ -90,8 +90,9 @@ def regular_file(root: Path, name: str, where: str) -> Path:
 
 def walk_files(root: Path) -> Iterator[str]:
     """Yield the POSIX names of everything below *root* that is no folder, sorted, links not followed."""
-    found = ((folder / name) for folder, _, names in root.walk(follow_symlinks=False) for name in names)
-    yield from sorted(path.relative_to(root).as_posix() for path in found)
+    root = root.absolute()
+    start = len(f"{root}/")
+    yield from sorted(f"{folder}/{name}"[start:] for folder, _, names in root.walk(follow_symlinks=False) for name in names)
 
 
 def read_bytes(path: Path, where: str, *, limit: int = MAX_JSON) -> bytes:
@@ -130,7 +131,7 @@ def parse_json(data: bytes, where: str, error: type[SealrunError] = UsageError) 
         value = json.loads(text, object_pairs_hook=unique, parse_constant=refuse, parse_float=finite)
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()  # lone surrogates cannot be written again
-        if _depth(value) > _MAX_DEPTH:
+        if text.count("{") + text.count("[") > _MAX_DEPTH and _depth(value) > _MAX_DEPTH:
             raise ValueError(f"nested deeper than {_MAX_DEPTH}")  # noqa: TRY301
     except (ValueError, RecursionError) as problem:
         raise error(f"{where}: not acceptable JSON ({problem}); expected strict UTF-8 JSON") from problem

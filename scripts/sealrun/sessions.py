@@ -80,9 +80,9 @@ def _posargs(session: nox.Session, name: str) -> list[str]:
     wants_json = [index for index, argument in enumerate(session.posargs) if argument.split("=")[0] == "--json"]
     if not wants_json or asked == {name}:
         return list(session.posargs)
-    if len(asked) == 1:
-        return _without_json(list(session.posargs), wants_json[0])
-    session.error("--json belongs to one session; use `nox -s NAME -- --json` or `invoke release --json`")
+    if len(asked) != 1:
+        session.error("--json belongs to one session; use `nox -s NAME -- --json` or `invoke release --json`")
+    return _without_json(list(session.posargs), wants_json[0])
 
 
 def _asked_for(argv: list[str]) -> set[str]:

@@ -137,7 +137,7 @@ def keys_folder() -> Path:
     """Return where this user's keys live: SEALRUN_KEYS, else the XDG state folder."""
     if chosen := variable("SEALRUN_KEYS"):
         return Path(chosen)
-    state = variable("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    state = variable("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")  # noqa: PTH111 - the other raises without one
     if not Path(state).is_absolute():
         raise UsageError("SEALRUN_KEYS: this user has no home folder; name a folder of yours for the keys")
     return Path(state) / "sealrun" / "keys"

@@ -103,7 +103,8 @@ def _make(root: Path, environment: Environment, venv: Venv) -> None:
         shutil.rmtree(venv.path)
     with files.private_folder() as logs:
         _uv(logs, root, "venv", "--quiet", "--no-project", "--python", settings.interpreter(), str(venv.path))
-        _uv(logs, root, "pip", "install", "--quiet", "--python", str(venv.python), "--require-hashes", "--no-deps", "--compile-bytecode",
+        _uv(logs, root, "pip", "install", "--quiet", "--python", str(venv.python), "--require-hashes", "--no-deps",
+            "--compile-bytecode",
             "--only-binary", ":all:", *_origin(), "--requirements", str(lock_path(root, environment.name)),
             hint=environment.name)  # fmt: skip
         with files.private_folder() as home:

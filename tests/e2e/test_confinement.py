@@ -106,14 +106,14 @@ def test_planted_secrets_appear_nowhere(clone: Clone, tmp_path: Path) -> None:
 def test_a_crash_that_prints_a_secret_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tool that prints a secret while it crashes, in clear and encoded, leaves it in no log and no statement."""
     code = (
-        "import base64, os, subprocess, sys; sys.path[:0] = %r\n"
+        "import base64, os, subprocess, sys; sys.path[:0] = {!r}\n"
         "from pathlib import Path\n"
         "from sealrun import sandbox, errors\n"
-        "s = os.environ['MY_SERVICE_TOKEN']; place = Path(%r)\n"
+        "s = os.environ['MY_SERVICE_TOKEN']; place = Path({!r})\n"
         "script = 'import base64, sys; print(sys.argv[1], base64.b64encode(sys.argv[1].encode())); raise ValueError(sys.argv[1])'\n"
-        "try: sandbox.run(sandbox.Command(name='x', argv=(%r, '-I', '-c', script, s), cwd=place, environment={}, logs=place))\n"
+        "try: sandbox.run(sandbox.Command(name='x', argv=({!r}, '-I', '-c', script, s), cwd=place, environment={{}}, logs=place))\n"
         "except errors.ToolFailed as error: print(error)\n"
-    ) % (sys.path, str(tmp_path), "/usr/bin/python3")
+    ).format(sys.path, str(tmp_path), "/usr/bin/python3")
     environment = {**os.environ, "MY_SERVICE_TOKEN": PLANTED}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     logs = "".join(path.read_text() for path in tmp_path.iterdir())

@@ -86,7 +86,7 @@ def _judge(context: Context) -> Judgement:
             ),
             check(
                 "python.version", Version(report.python) >= _LOWEST_PYTHON, seen=f"Python {report.python}",
-                expected=f"Python >= {_LOWEST_PYTHON}", remedy="name a newer one in SEALRUN_PYTHON and run scripts/bootstrap.py",
+                expected=f"Python >= {_LOWEST_PYTHON}", remedy="name one in SEALRUN_PYTHON, run scripts/bootstrap.py",
             ),
         ),
         findings=tuple(
