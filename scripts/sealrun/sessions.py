@@ -54,7 +54,8 @@ def development(name: str, summary: str) -> Session:
     """Register a session for working on Sealrun itself, in the environment `test`."""
 
     def body(session: nox.Session) -> None:
-        session.run_install(sys.executable, "-m", "sealrun", "install", "test", external=True)
+        needed = ["test", *(pipeline.stages() if name == "test" else ())]  # the tests run the real tools
+        session.run_install(sys.executable, "-m", "sealrun", "install", *needed, external=True)
         bin_folder = venvs.locate(Path.cwd(), "test").path / "bin"
         for program, *arguments in _DEVELOPMENT[name]:
             session.run(str(bin_folder / program), *arguments, *session.posargs, external=True)
