@@ -248,14 +248,15 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 def _anchored(options: argparse.Namespace) -> argparse.Namespace:
     """Make paths absolute that were meant from the folder the user stands in: nox has left it."""
-    origin = getattr(options, "origin", Path.cwd())
+    anchor = getattr(options, "anchor", Path.cwd())
     for name in ("config", "out", "source", "target"):
         if isinstance(value := getattr(options, name, None), Path):
-            setattr(options, name, origin / value)
-    if origin != Path.cwd():
-        options.targets = [origin / target for target in getattr(options, "targets", ())]
+            setattr(options, name, anchor / value)
+    if anchor != Path.cwd():
+        for name in ("targets", "locks"):
+            setattr(options, name, [anchor / path for path in getattr(options, name, ())])
     if getattr(options, "json", None) not in (None, "-"):
-        options.json = str(origin / options.json)
+        options.json = str(anchor / options.json)
     return options
 
 
@@ -308,7 +309,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     advisories.add_argument("--origin", help="where the snapshot comes from (default: its file name)")
     advisories.add_argument("--licence", default="unknown", help="the licence of the records")
-    advisories.add_argument("--from-folder", dest="origin", type=Path, default=Path.cwd(), help=argparse.SUPPRESS)
+    advisories.add_argument("--from-folder", dest="anchor", type=Path, default=Path.cwd(), help=argparse.SUPPRESS)
     advisories.add_argument("--root", type=Path, default=Path(), help=argparse.SUPPRESS)
     advisories.set_defaults(run=run_advisories)
 
@@ -349,7 +350,7 @@ def _parser() -> argparse.ArgumentParser:
 def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, help="release file (default: ./release.toml, else the shipped example)")
     parser.add_argument("--out", type=Path, help="output folder (default: build in the checkout)")
-    parser.add_argument("--from", dest="origin", type=Path, default=Path.cwd(), help=argparse.SUPPRESS)
+    parser.add_argument("--from", dest="anchor", type=Path, default=Path.cwd(), help=argparse.SUPPRESS)
     parser.add_argument("--root", type=Path, default=Path(), help=argparse.SUPPRESS)
     parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write the result as JSON")
     parser.add_argument("--fresh", action="store_true", help="ignore earlier tool output")

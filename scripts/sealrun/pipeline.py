@@ -63,7 +63,7 @@ def execute(stage: Stage, context: Context, *, fresh: bool = False) -> statement
     Raises UsageError or InputMissing when the stage cannot start; a tool's failure ends in a statement with verdict error.
     """
     context.logs(stage.name).parent.mkdir(parents=True, exist_ok=True)
-    with files.exclusive(context.logs(stage.name).parent / f".{stage.name}.lock"):
+    with files.exclusive(context.logs(stage.name).parent / f"{stage.name}.lock"):
         started = clock.seconds()
         _note(context, Progress(stage=stage.name, state="running"))
         try:

@@ -21,7 +21,7 @@ from sealrun.stage import Context, Stage, Work
 from tests.e2e.conftest import Clone
 from tests.unit.test_barriers import ATTEMPTS
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("clone")]
 ROOT = Path(__file__).resolve().parents[2]
 PLANTED = "/".join(("planted", "s3cret+value="))
 

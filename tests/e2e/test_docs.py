@@ -16,7 +16,7 @@ import pytest
 
 from tests.e2e.conftest import Clone, Done, set_up
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("docs")]
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = {
@@ -110,9 +110,7 @@ def test_a_release_reaches_its_recipient(documented: Clone, tmp_path: Path) -> N
             shutil.copy(path, tmp_path)
     shutil.copy(documented.path / "scripts" / "verify_bundle.py", tmp_path)
     shutil.copy(documented.out / "evidence" / "bundle" / "release.pub", tmp_path)
-    shutil.copytree(
-        documented.path / "models" / "new", tmp_path / "path" / "to" / "model", ignore=shutil.ignore_patterns("*.md")
-    )
+    shutil.copytree(documented.path / "models" / "new", tmp_path / "path" / "to" / "model")
     page = (documented.out / "report.html").read_text("utf-8")
     fingerprint = re.search(r"--fingerprint (sha256:[0-9a-f]{64})", page)
     assert fingerprint
