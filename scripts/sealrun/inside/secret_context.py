@@ -319,6 +319,7 @@ def alone(secret: str, place: Place) -> str:
         or WORDS.match(secret)
         or PLACE.search(secret)
         or re.search(r"^sha\d+-|[\w-]+@|\.\w+\(|://", secret)
+        or re.search(r"^[A-Za-z_]\w*=[^=]|(^|[=/])\.{1,2}/", secret)  # an assignment, which its own rules judge; a path
     ):
         return "no token"
     return "no token" if entropy(secret) < 3.8 else token(secret, place)
