@@ -5,6 +5,7 @@ sessions as a CI matrix; the first error decides the exit code, else a gate that
 to `run.json`, never into the evidence.
 """
 
+import gc
 import platform
 import sys
 from collections.abc import Sequence
@@ -48,6 +49,7 @@ def release(context: Context, options: Sequence[str], *, jobs: str, fresh: bool)
 
 def _run_sessions(context: Context, options: Sequence[str], jobs: str) -> None:
     """Start nox for all stages and show how they go. A stage that fails does not stop those after it."""
+    gc.enable()
     pipeline.forget(context)
     for name in (f"{context.plan.title}.evidence.tar", f"{context.plan.title}.intoto.jsonl", "report.html"):
         (context.out / name).unlink(missing_ok=True)  # nobody may ship what an earlier run made
