@@ -5,6 +5,8 @@ Rules: a message reads *where: got, expected; what to do*. A gate that says no i
 
 from typing import ClassVar
 
+INTERRUPTED = 130  # what a shell calls a program that was interrupted
+
 
 class SealrunError(Exception):
     """Something stops Sealrun from reaching a verdict."""

@@ -18,13 +18,12 @@ from msgspec import Struct
 
 import sealrun.stages
 from sealrun import __version__, clock, digest, files, masking, venvs
-from sealrun.errors import InputMissing, SealrunError, ToolFailed, UsageError, VerificationFailed
+from sealrun.errors import INTERRUPTED, InputMissing, SealrunError, ToolFailed, UsageError, VerificationFailed
 from sealrun.evidence import statement as statements
 from sealrun.outcome import Judgement, Verdict, verdict
 from sealrun.stage import Context, Stage, Work, check_files
 
 _RAN_NOTHING = "unused"
-INTERRUPTED = 130  # what a shell calls a program that was interrupted
 
 
 class Progress(Struct, frozen=True, kw_only=True):
@@ -55,6 +54,16 @@ def stage_named(name: str) -> Stage:
     if name not in stages():
         raise UsageError(f"stage: got {name!r}, expected one of {', '.join(stages())}")
     return stages()[name]
+
+
+def install(root: Path, name: str) -> None:
+    """Install the environments of the stage *name*, or the environment of that name. Opens the network.
+
+    Raises UsageError, InputMissing or ToolFailed.
+    """
+    bare = venvs.Environment(name=name, smoke=("python", "-c", "pass"))
+    for environment in stages()[name].environments if name in stages() else (bare,):
+        venvs.install(root, environment)
 
 
 def execute(stage: Stage, context: Context, *, fresh: bool = False) -> statements.StageStatement:

@@ -34,7 +34,7 @@ def stage(name: str, *tags: str) -> Session:
             return
         if described.environments:
             session.run_install(sys.executable, "-m", "sealrun", "install", name, external=True)
-        _sealrun(session, "stage", name, f"--from={session.invoked_from}", *posargs)
+        _sealrun(session, "stage", name, f"--anchor={session.invoked_from}", *posargs)
 
     return _register(body, name, described.summary, ["release", *tags], list(described.requires))
 
@@ -42,7 +42,7 @@ def stage(name: str, *tags: str) -> Session:
 def command(name: str, summary: str) -> Session:
     """Register a session that is one `python -m sealrun` command."""
     return _register(
-        lambda session: _sealrun(session, name, f"--from-folder={session.invoked_from}", *session.posargs),
+        lambda session: _sealrun(session, name, f"--anchor={session.invoked_from}", *session.posargs),
         name,
         summary,
         [],

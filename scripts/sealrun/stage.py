@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sealrun import digest, files, sandbox, settings, venvs
-from sealrun.errors import InputMissing, ToolFailed, VerificationFailed
+from sealrun import clock, digest, files, sandbox, settings, venvs
+from sealrun.errors import InputMissing, ToolFailed, UsageError, VerificationFailed
 from sealrun.evidence import statement as statements
 from sealrun.outcome import Judgement, Verdict
+from sealrun.policy.load import load_plan
 from sealrun.policy.model import Plan, Posture
 
 INSIDE = Path(__file__).parent / "inside"
@@ -133,6 +134,27 @@ class Stage:
     tools: tuple[tuple[str, str], ...] = ()
     seal: Callable[[Context, statements.StageStatement], None] | None = None
     takes_targets: bool = False
+
+
+def plan_of(root: Path, config: Path | None) -> Plan:
+    """Return the plan of the release file *config*, judged today or at SOURCE_DATE_EPOCH. Raises UsageError or InputMissing."""
+    return load_plan(root, config, clock.judged_at(settings.variable("SOURCE_DATE_EPOCH")))
+
+
+def context_of(
+    root: Path, config: Path | None, out: Path | None = None, targets: tuple[Path, ...] = (), since: str = ""
+) -> Context:
+    """Return the context for the release file *config*, with outputs below *out* (default: `build` of *root*).
+
+    Raises UsageError or InputMissing.
+    """
+    root = root.resolve()
+    plan = plan_of(root, config)
+    name = "supply-chain" if targets or since else plan.title
+    below = files.output_folder(root / (out or "build"))
+    if (below / name).is_symlink():
+        raise UsageError(f"--out: {below / name} is a link; remove it, or choose another folder")
+    return Context(plan=plan, root=root, out=below / name, targets=targets, since=since)
 
 
 def check_files(folder: Path, statement: statements.StageStatement) -> None:

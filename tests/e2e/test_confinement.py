@@ -14,10 +14,9 @@ from urllib.parse import quote
 import pytest
 
 from sealrun import pipeline, venvs
-from sealrun.__main__ import context_of
 from sealrun.errors import InputMissing
 from sealrun.outcome import Judgement, Verdict, check
-from sealrun.stage import Context, Stage, Work
+from sealrun.stage import Context, Stage, Work, context_of
 from tests.e2e.conftest import Clone
 from tests.unit.test_barriers import ATTEMPTS
 

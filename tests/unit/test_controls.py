@@ -7,11 +7,10 @@ import pytest
 from msgspec.structs import replace
 
 from sealrun import digest, files, pipeline
-from sealrun.__main__ import context_of
 from sealrun.evidence import statement as statements
 from sealrun.evidence.manifest import BASELINE_REPORT, CERTIFICATE
 from sealrun.outcome import Outcome, OutcomeKind, Verdict
-from sealrun.stage import Context, Work
+from sealrun.stage import Context, Work, context_of
 from tests.conftest import git
 from tests.unit.test_html import COMPARISON
 

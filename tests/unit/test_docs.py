@@ -1,6 +1,5 @@
 """What README, docs and policy/README.md say is so: links, controls, keys, options, variables, commands."""
 
-import argparse
 import ast
 import hashlib
 import re
@@ -12,7 +11,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from sealrun import __main__ as program
+from sealrun import commands as our_commands
 from sealrun.policy import model
 from tests.e2e.test_docs import NOT_RUN, RUN
 
@@ -114,13 +113,11 @@ def test_every_control_has_evidence_and_a_mutation() -> None:
 
 def known_options() -> set[str]:
     """Every option of our own commands."""
-    found = set()
-    waiting: list[argparse.ArgumentParser] = [program._parser()]
-    while waiting:
-        for action in waiting.pop()._actions:
-            found |= set(action.option_strings)
-            if isinstance(action, argparse._SubParsersAction):
-                waiting += action.choices.values()
+    found: set[str] = set()
+    for name in our_commands.names():
+        command = our_commands.find(name)
+        assert command
+        found |= {option for action in command.parser()._actions for option in action.option_strings}
     for node in ast.parse((ROOT / "tasks.py").read_text("utf-8")).body:
         if isinstance(node, ast.FunctionDef) and node.decorator_list:
             found |= {f"--{argument.arg}" for argument in node.args.args[1:]}
@@ -149,8 +146,10 @@ def test_sessions_and_tasks_exist(page: Path) -> None:
     sessions = set(re.findall(r"^(\w+) = sessions\.", (ROOT / "noxfile.py").read_text("utf-8"), re.MULTILINE))
     tree = ast.parse((ROOT / "tasks.py").read_text("utf-8")).body
     tasks = {node.name for node in tree if isinstance(node, ast.FunctionDef) and node.decorator_list}
+    tasks |= set(re.findall(r"^ +task_of\(\"([\w.]+)\"", (ROOT / "tasks.py").read_text("utf-8"), re.MULTILINE))
     assert set(re.findall(r"nox -s ([a-z]+)", text)) <= sessions
-    assert set(re.findall(r"(?:invoke|bootstrap\.py) ([a-z]+)\b(?!\.)", text)) - {"from", "itself", "and"} <= tasks
+    named = set(re.findall(r"(?:invoke|bootstrap\.py) ([a-z]+(?:\.[a-z]+)?)\b", text))
+    assert named - {"from", "itself", "and"} <= tasks
 
 
 def test_every_command_is_run_or_said_not_to_be() -> None:

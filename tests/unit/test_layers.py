@@ -9,11 +9,12 @@ PACKAGE = Path(__file__).resolve().parents[2] / "scripts" / "sealrun"
 # From the top down. A module may import its own layer's packages only where that is said below.
 LAYERS = (
     {"__main__", "program"},
+    {"commands"},
     {"sessions", "release", "doctor", "scaffold"},
     {"console", "result"},
     {"pipeline"},
     {"stages"},
-    {"stage", "advisories", "fetch", "locks", "pin"},
+    {"stage", "advisories", "command", "fetch", "locks", "pin"},
     {"reports"},
     {"policy", "evidence"},
     {"venvs", "sandbox"},

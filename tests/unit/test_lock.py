@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from sealrun import pipeline
-from sealrun.__main__ import context_of
 from sealrun.evidence.statement import StageStatement
 from sealrun.outcome import OutcomeKind, Verdict
+from sealrun.stage import context_of
 
 HASH = "--hash=sha256:"
 

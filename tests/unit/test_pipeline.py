@@ -9,11 +9,10 @@ import msgspec
 import pytest
 
 from sealrun import pipeline, venvs
-from sealrun.__main__ import context_of
 from sealrun.errors import InputMissing, ToolFailed, VerificationFailed
 from sealrun.evidence import statement as statements
 from sealrun.outcome import Judgement, Verdict, check
-from sealrun.stage import Context, Stage, Work
+from sealrun.stage import Context, Stage, Work, context_of
 
 ENVIRONMENT = venvs.Environment(name="probe", smoke=("python",))
 

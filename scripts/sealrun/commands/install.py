@@ -1,0 +1,27 @@
+"""`install NAME...`: the environments of stages, or one environment by its own name; opens the network."""
+
+import argparse
+
+from sealrun.command import Command
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="+", help="stages, or environments")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from sealrun import pipeline
+
+    for name in options.names:
+        pipeline.install(options.root.resolve(), name)
+    return 0
+
+
+COMMANDS = (
+    Command(
+        name="install",
+        summary="Install the environments of stages, or one by its own name",
+        arguments=_arguments,
+        run=_run,
+    ),
+)

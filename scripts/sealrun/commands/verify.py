@@ -1,0 +1,44 @@
+"""`verify BUNDLE`: check an evidence bundle for somebody who did not make it."""
+
+import argparse
+from pathlib import Path
+
+from sealrun.command import Command, json_option
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", type=Path, help="NAME.evidence.tar, with its envelopes and report beside it")
+    parser.add_argument("--trust", type=Path, help="public key file, or folder of them (default: policy/trust)")
+    parser.add_argument("--fingerprint", help="fingerprint of the one key to trust, sha256:...")
+    parser.add_argument("--files", type=Path, metavar="DIR", help="the delivered candidate, to be bound byte for byte")
+    json_option(parser)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from sealrun import console, result
+    from sealrun.evidence import verify
+    from sealrun.outcome import Verdict
+
+    own = options.root / "policy" / "trust"
+    trust = options.trust or (own if not options.fingerprint and any(own.glob("*.pub")) else None)
+    found = verify.verify(options.bundle, trust=trust, fingerprint=options.fingerprint, delivery=options.files)
+    console.verified(found)
+    code = result.EXIT_PASSED if found.verdict is Verdict.PASSED else result.EXIT_FAILED
+    result.emit(
+        result.Result(
+            command="verify", verdict=found.verdict, exit_code=code, controls=found.controls, findings=found.findings,
+            bundle=options.bundle.name, digest=f"sha256:{found.sha256}",
+        ),
+        options.json,
+    )  # fmt: skip
+    return code
+
+
+COMMANDS = (
+    Command(
+        name="verify",
+        summary="Check an evidence bundle: signature, every byte, every verdict",
+        arguments=_arguments,
+        run=_run,
+    ),
+)
