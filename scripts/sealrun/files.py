@@ -7,6 +7,7 @@ not at all (write, fsync, rename); JSON is strict (UTF-8, no duplicate key, no N
 decoded into a type or refused.
 """
 
+import datetime
 import fcntl
 import json
 import os
@@ -158,7 +159,10 @@ def load_toml[T](path: Path, kind: type[T]) -> T:
         value = tomllib.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as problem:
         raise UsageError(f"{path}: not acceptable TOML ({problem}); mend the line named") from problem
-    return convert(value, kind, str(path))
+    try:
+        return msgspec.convert(value, kind, builtin_types=(datetime.date,))  # a text that looks like a date is none
+    except msgspec.ValidationError as problem:
+        raise UsageError(f"{path}: {problem}") from problem
 
 
 def write_bytes(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = True) -> None:

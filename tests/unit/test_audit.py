@@ -24,6 +24,8 @@ WAIVER = """
 control = "audit.clean"
 rule = "CVE-2026-0001"
 target = "forms-kit"
+version = "1.9"
+environment = "app"
 reason = "The form parser is not called."
 owner = "a"
 approver = "b"
@@ -31,6 +33,7 @@ granted = 2026-03-01
 expires = 2026-03-20
 status = "not_affected"
 justification = "vulnerable_code_not_in_execute_path"
+link = "https://example.invalid/forms"
 """
 
 

@@ -2,27 +2,29 @@
 
 Rules: every finding ends in exactly one outcome and stays visible; a waiver holds for one rule (or its alias) on one target, on
 its version and environment where it names them, from the day granted to the day it expires, both included; a waiver that is
-expired, unused, dated ahead or longer than policy allows is itself a failure.
+expired or unused is itself a failure, one that lapses soon is a warning. A finding of the baseline is one that a waiver of the
+baseline is about; when it is gone, that is no failure.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date
 
 from msgspec import Struct, structs
 
 from sealrun.outcome import Finding, Outcome, OutcomeKind, Severity, check
 from sealrun.policy.model import Plan, Posture, Waiver
+from sealrun.policy.waivers import State, state
 
 _RANK = {Severity.LOW: 1, Severity.MEDIUM: 2, Severity.HIGH: 3, Severity.CRITICAL: 4}
 _LISTED = 3
 
 
 class Judged(Struct, frozen=True, kw_only=True):
-    """Findings with their outcomes, the waiver behind each waived one, and what is wrong with waivers."""
+    """Findings with their outcomes, the waiver behind each waived one, what is wrong with waivers, and what soon will be."""
 
     findings: tuple[Finding, ...]
     waived: tuple[tuple[Finding, Waiver], ...] = ()
     problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def failed(self) -> tuple[Finding, ...]:
@@ -32,12 +34,13 @@ class Judged(Struct, frozen=True, kw_only=True):
     def outcome(self, control: str, *, seen: str, expected: str, remedy: str, evidence: str = "") -> Outcome:
         """Return the outcome of *control*: failed, waived or passed. `seen` is what was looked at."""
         complaints = [*(finding.message for finding in self.failed), *self.problems]
+        warning = listed(self.warnings)
         if complaints:
             text = f"{seen}: {listed(complaints)}"
-            return check(control, False, seen=text, expected=expected, remedy=remedy, evidence=evidence)
+            return check(control, False, seen=text, expected=expected, remedy=remedy, evidence=evidence, warning=warning)
         kind = OutcomeKind.WAIVED if self.waived else OutcomeKind.PASSED
         text = f"{seen}: {listed([_excuse(f, w) for f, w in self.waived])}" if self.waived else seen
-        return Outcome(control=control, outcome=kind, seen=text, expected=expected, evidence=evidence)
+        return Outcome(control=control, outcome=kind, seen=text, expected=expected, evidence=evidence, warning=warning)
 
 
 def judge_findings(
@@ -48,22 +51,33 @@ def judge_findings(
 
     With `unused_fails` off (something else than the release is judged) a waiver that nothing matches is left alone.
     """
-    waivers = [waiver for waiver in plan.waivers.waiver if waiver.control == control]
-    flawed = {waiver: flaw for waiver in waivers if (flaw := _flaw(waiver, plan))}
-    used: dict[Waiver, bool] = dict.fromkeys(waivers, False)
+    granted = [waiver for waiver in plan.waivers.waiver if waiver.control == control]
+    waivers = [*granted, *(waiver for waiver in plan.waivers.baseline if waiver.control == control)]
+    states = {waiver: state(waiver, plan.gates.waivers, plan.judged_at) for waiver in waivers}
+    used: set[Waiver] = set()
     judged: list[Finding] = []
     waived: list[tuple[Finding, Waiver]] = []
     for finding in findings:
         matching = list(_matching(finding, waivers, (aliases or {}).get(finding.rule, frozenset())))
-        used |= dict.fromkeys(matching, True)
-        valid = next((waiver for waiver in matching if waiver not in flawed), None)
+        used |= set(matching)
+        valid = next((waiver for waiver in matching if states[waiver] is not State.EXPIRED), None)
         if valid and finding.outcome is OutcomeKind.FAILED:
             finding = structs.replace(finding, outcome=OutcomeKind.WAIVED)
             waived.append((finding, valid))
         judged.append(finding)
-    unused = {waiver: "unused: nothing was found that it is about" for waiver in waivers if unused_fails and not used[waiver]}
-    problems = [f"waiver {waiver.rule} on {waiver.target}: {why}" for waiver, why in {**unused, **flawed}.items()]
-    return Judged(findings=tuple(judged), waived=tuple(waived), problems=tuple(sorted(problems)))
+    unused = [waiver for waiver in granted if unused_fails and waiver not in used]
+    expired = [waiver for waiver in waivers if states[waiver] is State.EXPIRED and (waiver in granted or waiver in used)]
+    problems = {
+        **dict.fromkeys(unused, "unused: nothing was found that it is about"),
+        **{waiver: f"expired on {waiver.expires}" for waiver in expired},
+    }
+    soon = {w: f"expires on {w.expires}, {(w.expires - plan.judged_at).days} days from the day of judgement; mend or renew"
+            for w in waivers if states[w] is State.EXPIRING}  # fmt: skip
+    return Judged(findings=tuple(judged), waived=tuple(waived), problems=_said(problems), warnings=_said(soon))
+
+
+def _said(said: Mapping[Waiver, str]) -> tuple[str, ...]:
+    return tuple(sorted({f"waiver {waiver.rule} on {waiver.target}: {what}" for waiver, what in said.items()}))
 
 
 def deployment_check(
@@ -104,19 +118,6 @@ def _matching(finding: Finding, waivers: Sequence[Waiver], aliases: frozenset[st
             and waiver.environment in ("", finding.environment)
         ):
             yield waiver
-
-
-def _flaw(waiver: Waiver, plan: Plan) -> str:
-    """Return why *waiver* does not hold on the day of judgement, "" when it does."""
-    today: date = plan.judged_at
-    longest = plan.gates.audit.max_waiver_days
-    if waiver.granted > today:
-        return f"granted on {waiver.granted}, after the day of judgement {today}"
-    if not waiver.granted <= waiver.expires:
-        return f"expires on {waiver.expires}, before it was granted on {waiver.granted}"
-    if (waiver.expires - waiver.granted).days > longest:
-        return f"lasts {(waiver.expires - waiver.granted).days} days, policy allows {longest}"
-    return f"expired on {waiver.expires}" if today > waiver.expires else ""
 
 
 def _excuse(finding: Finding, waiver: Waiver) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from sealrun import digest, files
 from sealrun.errors import InputMissing, UsageError
-from sealrun.policy.model import Checklist, Gates, Plan, Release, Retention, Waivers
+from sealrun.policy.model import Checklist, Gates, Plan, Release, Retention
+from sealrun.policy.waivers import load_waivers
 
 _EXAMPLE = Path("examples", "tiny-lm", "release.toml")
 
@@ -27,13 +28,14 @@ def load_plan(root: Path, config: Path | None, judged_at: date) -> Plan:
     release_file = find_config(root, config)
     policy = root / "policy"
     release = files.load_toml(release_file, Release)
+    gates = files.load_toml(policy / "gates.toml", Gates)
     plan = Plan(
         file=release_file,
         release=release,
         release_sha256=digest.of_file(release_file),
         checklist=files.load_toml(policy / "checklist.toml", Checklist),
-        gates=files.load_toml(policy / "gates.toml", Gates),
-        waivers=files.load_toml(policy / "waivers.toml", Waivers),
+        gates=gates,
+        waivers=load_waivers(policy, gates.waivers, judged_at),
         retention=files.load_toml(policy / "retention.toml", Retention),
         policy=_describe(policy),
         judged_at=judged_at,

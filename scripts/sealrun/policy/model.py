@@ -23,6 +23,15 @@ type SafeFormat = Literal[
     "onnx", "onnx-data", "safetensors", "gguf", "json", "jsonl", "csv", "text", "sentencepiece", "parquet", "arrow"
 ]
 
+Justification = Literal[
+    "component_not_present",
+    "vulnerable_code_not_present",
+    "vulnerable_code_not_in_execute_path",
+    "vulnerable_code_cannot_be_controlled_by_adversary",
+    "inline_mitigations_already_exist",
+]
+"""What OpenVEX lets justify `not_affected`."""
+
 
 class Posture(StrEnum):
     PRODUCTION = "production"
@@ -115,7 +124,13 @@ class AuditGate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     fail_on: Severity
     unknown_is: Severity
     max_snapshot_age_days: Count
-    max_waiver_days: Count
+
+
+class WaiverGate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long an exception of any kind may last from its grant, and how many days before its end it warns."""
+
+    max_days: Count
+    warn_days: Count
 
 
 class ModelGate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -157,6 +172,7 @@ class Gates(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     format: Literal["sealrun/gates-v1"]
     profile: dict[Name, Profile]
     audit: AuditGate
+    waivers: WaiverGate
     model: ModelGate
     secrets: SecretsGate
     limits: Limits
@@ -164,7 +180,7 @@ class Gates(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class Waiver(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An accepted real finding, or an allowlisted false one, until a date. `rule` is an advisory id, a detector or a format;
-    `target` the package, path or fingerprint it holds for."""
+    `target` the package, path or fingerprint it holds for. Which fields its kind needs: `waivers`."""
 
     control: Text
     rule: Text
@@ -176,16 +192,17 @@ class Waiver(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     approver: Text
     granted: date
     expires: date
-    status: Literal["not_affected", "affected", "fixed", "under_investigation"] = "affected"
-    justification: str = ""
+    status: Literal["", "not_affected", "affected", "fixed", "under_investigation"] = ""
+    justification: Literal[""] | Justification = ""
     link: str = ""
 
 
 class Waivers(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`policy/waivers.toml`."""
+    """`policy/waivers.toml`, and beside it what `policy/baseline.toml` stands for."""
 
     format: Literal["sealrun/waivers-v1"]
     waiver: tuple[Waiver, ...] = ()
+    baseline: tuple[Waiver, ...] = ()
 
 
 class RetentionClass(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -351,7 +351,10 @@ def test_reviewed_code_is_admitted_by_its_digest(real: Path) -> None:
 def test_code_is_not_admitted_by_its_name(real: Path, target: str) -> None:
     """A waiver for a path says nothing about what will lie there tomorrow."""
     (real / "candidate" / "modeling.py").write_text("pass\n")
-    assert failed(execute(model.STAGE, waive(repin(real, "candidate"), "model.code", "code", target))) == {"model.code"}
+    with pytest.raises(UsageError, match="target"):
+        waive(repin(real, "candidate"), "model.code", "code", target)
+    (real / "policy" / "waivers.toml").write_text('format = "sealrun/waivers-v1"\n')
+    assert failed(execute(model.STAGE, context_of(real))) == {"model.code"}
 
 
 def clean() -> bytes:
