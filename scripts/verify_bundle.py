@@ -220,11 +220,21 @@ class Archive:
         if length != (used + RECORD - 1) // RECORD * RECORD or self._take(self.left, "the end").strip(b"\0"):
             refuse("bundle", "its end is not zeros up to a whole record; bytes were added, changed or cut off")
         self.sha256 = self.whole.hexdigest()
+        self.withheld: List[str] = []
+
+    def withhold(self, absent: Dict[str, Member]) -> None:
+        """Take members as known by name, size and digest alone."""
+        self.withheld = sorted(absent)
+        found = {**self.members, **absent}
+        self.members = {name: found[name] for name in sorted(found, key=lambda name: (name != "manifest.json", name))}
+        check_names(list(self.members))
 
     def read(self, name: str) -> bytes:
         """Return the bytes of a member."""
         if name not in self.members:
             refuse(name, "not in the bundle, expected that member")
+        if name in self.withheld:
+            refuse(name, "withheld, but nothing can be verified without it; ask for it")
         member = self.members[name]
         if member.size > MAX_JSON:
             refuse(name, "got %d bytes, expected at most %d" % (member.size, MAX_JSON))
@@ -414,7 +424,8 @@ STAGE_SHAPE = {
         "outcomes": [OUTCOME_SHAPE], "findings": [FINDING], "gathered": [str], "error": str, "errorCode": int,
     },
 }  # fmt: skip
-MANIFEST_SHAPE = {"format": "sealrun/bundle-v1", "title": str, "members": [FILE]}
+V1, V2 = "sealrun/bundle-v1", "sealrun/bundle-v2"
+MANIFEST_SHAPE = {"format": frozenset((V1, V2)), "title": str, "members": [FILE]}
 PLAN_SHAPE = {
     "format": "sealrun/plan-v1", "name": str, "version": str, "posture": frozenset(("production", "research")),
     "promotable": bool, "judged_at": DAY, "release": HEX, "policy": HEX, "content": HEX, "digest": HEX,
@@ -475,7 +486,8 @@ def open_file(path: Path) -> BinaryIO:
 
 STATEMENT, ATTESTATION, POLICY, LOCK = "statements/", "attestations/", "policy/", "requirements/"
 PLACES = re.compile(r"plan\.json|release\.toml|policy/.+|requirements/[^/]+\.txt|(?:statements|attestations)/[^/]+\.json")
-CHECKLIST_LINE = re.compile(r'([a-z]+) = (?:"([^"\\\x00-\x1f\x7f]*)"|(true|false))')
+PLAIN_LINE = re.compile(r'([a-z]+) = (?:"([^"\\\x00-\x1f\x7f]*)"|(true|false))')
+DISCLOSURE = "policy/disclosure.toml"
 CERTIFICATE, BASELINE_REPORT = "certificate/manifest.json", "baseline-report.json"
 
 
@@ -497,6 +509,10 @@ class Verifier:
         self.plan: Dict[str, Any] = {}
         self.lines: List[Dict[str, Any]] = []
         self.candidate: List[Dict[str, Any]] = []
+        self.rules: List[Dict[str, Any]] = []
+        self.withheld: Dict[str, str] = {}
+        self.undone: List[str] = []
+        self.version = V2
         self.passed = False
         self.key = Key(b"", "")
 
@@ -518,20 +534,37 @@ class Verifier:
         listed = document(self.archive.read("manifest.json"), MANIFEST_SHAPE, "manifest.json")
         named = {entry["path"]: entry for entry in listed["members"]}
         members = self.archive.members
+        self.version = listed["format"]
+        if self.version != V1 and DISCLOSURE in members:
+            self.rules = parse_disclosure(self.archive.read(DISCLOSURE))
+        absent: Dict[str, Member] = {}
         for name in sorted(set(named) | set(members) - {"manifest.json"}):
             if name not in named:
                 refuse(name, "in the bundle, but not named by manifest.json; it was added or renamed")
             if name not in members:
-                refuse(name, "named by manifest.json, but not in the bundle; it was dropped or renamed")
-            if (members[name].sha256, members[name].size) != (named[name]["sha256"], named[name]["size"]):
+                if not self._withheld(name):
+                    refuse(name, "named by manifest.json, but not in the bundle; it was dropped or renamed")
+                absent[name] = Member(0, named[name]["size"], named[name]["sha256"])
+            elif (members[name].sha256, members[name].size) != (named[name]["sha256"], named[name]["size"]):
                 refuse(name, "got sha256 %s, expected %s; it was changed" % (members[name].sha256, named[name]["sha256"]))
             stage = name.split("/")[1] if name.startswith("evidence/") else ""
             if not PLACES.fullmatch(name) and STATEMENT + stage + ".json" not in members:
                 refuse(name, "a bundle has no such member")
         if [entry["path"] for entry in listed["members"]] != sorted(named):
             refuse("manifest.json", "the members are not in order, or one stands twice")
+        if absent:
+            self.archive.withhold(absent)
+            self.undone += ["%s: its bytes; its size and digest are signed" % name for name in sorted(absent)]
         title: str = listed["title"]
         return title
+
+    def _withheld(self, name: str) -> bool:
+        """Return whether the bundle's own policy lets *name* be withheld, and note its reason."""
+        for rule in self.rules:
+            if re.fullmatch(".*".join(re.escape(text) for text in rule["members"].split("*")), name):
+                self.withheld[name] = rule["reason"]
+                return True
+        return False
 
     def _envelopes(self) -> List[Envelope]:
         name = self.path.name[: -len(".evidence.tar")] + ".intoto.jsonl"
@@ -593,7 +626,8 @@ class Verifier:
             datetime.date.fromisoformat(plan["judged_at"])
         except ValueError:
             refuse("plan.json", "judged_at is no day")
-        self.archive.read("release.toml")
+        if "release.toml" not in self.archive.members:
+            refuse("release.toml", "not in the bundle, expected that member")
         lines = ["%s  %s\n" % (self.archive.members[n].sha256, n[len(POLICY) :]) for n in self.archive.below(POLICY)]
         policy = hashlib.sha256("".join(lines).encode()).hexdigest()
         release = self.archive.members["release.toml"].sha256
@@ -658,6 +692,9 @@ class Verifier:
 
     def _certificate(self, subjects: Dict[str, str]) -> None:
         where = "evidence/certify/" + CERTIFICATE
+        if where in self.archive.withheld:
+            self.undone.append("that the certificate names the files beside it")
+            return
         pack = parse_json(self.archive.read(where), where)
         entries = pack.get("files") if isinstance(pack, dict) else None
         for entry in list(entries.values()) if isinstance(entries, dict) else [None]:
@@ -674,8 +711,18 @@ class Verifier:
             self.candidate = document(self.archive.read(where), ARTIFACTS_SHAPE, where)["candidate"]
         self.passed = all(s["predicate"]["verdict"] == "passed" for s in self.statements.values())
         name = "%s-%s" % (plan["name"], plan["version"])
-        report = hashlib.sha256(self._beside("report.html", MAX_REPORT)).hexdigest()
-        subjects = [(name + ".evidence.tar", self.archive.sha256), ("report.html", report)]
+        signed_as = {subject["name"]: subject["digest"]["sha256"] for subject in release["subject"]}
+        archive = self.archive.sha256
+        if self.archive.withheld:
+            archive = signed_as.get(name + ".evidence.tar", "")
+            self.undone.insert(0, "the whole archive, sha256:%s: its signed manifest stands in its place" % archive)
+        if not os.path.lexists(str(self.path.parent / "report.html")) and self._withheld("report.html"):
+            report = signed_as.get("report.html", "")
+            self.undone.append("report.html: its bytes; its digest is signed")
+        else:
+            report = hashlib.sha256(self._beside("report.html", MAX_REPORT)).hexdigest()
+        subjects = [(name + ".evidence.tar", archive), ("report.html", report)]
+        subjects += [("manifest.json", self.archive.members["manifest.json"].sha256)] if self.version != V1 else []
         subjects += [("candidate/" + entry["path"], entry["sha256"]) for entry in self.candidate]
         got = [(subject["name"], subject["digest"]["sha256"]) for subject in release["subject"]]
         for wanted, found in zip(subjects, got):
@@ -744,29 +791,43 @@ def parse_envelope(line: bytes, where: str) -> Envelope:
     return Envelope(payload, keyid, signature)
 
 
-def parse_checklist(data: bytes) -> List[Dict[str, Any]]:
-    """Return the controls of policy/checklist.toml, which is written in a plain form."""
-    where = "policy/checklist.toml"
+def parse_plain(data: bytes, where: str, form: str, heading: str) -> List[Dict[str, Any]]:
+    """Return the tables of a TOML file that is written in the plain form."""
     tables: List[Dict[str, Any]] = [{}]
     try:
         text = data.decode("utf-8")
     except ValueError:
         refuse(where, "not UTF-8")
     for number, line in enumerate(text.split("\n"), 1):
-        if line == "[[control]]":
+        if line == "[[%s]]" % heading:
             tables.append({})
         elif line and not line.startswith("#"):
-            found = CHECKLIST_LINE.fullmatch(line)
+            found = PLAIN_LINE.fullmatch(line)
             if found is None or found.group(1) in tables[-1]:
                 refuse("%s, line %d" % (where, number), "not in the plain form")
             tables[-1][found.group(1)] = found.group(3) == "true" if found.group(3) else found.group(2)
-    if tables[0] != {"format": "sealrun/checklist-v1"}:
+    if tables[0] != {"format": form}:
         refuse(where, "does not begin with its format")
+    return tables[1:]
+
+
+def parse_checklist(data: bytes) -> List[Dict[str, Any]]:
+    """Return the controls of policy/checklist.toml."""
+    where = "policy/checklist.toml"
+    tables = parse_plain(data, where, "sealrun/checklist-v1", "control")
     shape = {**dict.fromkeys(("id", "part", "stage", "title", "solution"), str), "deployment?": bool}
-    for table in tables[1:]:
+    for table in tables:
         check_shape(table, shape, where)
     fields = ("id", "part", "stage", "title")
-    return [{**{f: t[f] for f in fields}, "deployment": t.get("deployment", False)} for t in tables[1:]]
+    return [{**{f: t[f] for f in fields}, "deployment": t.get("deployment", False)} for t in tables]
+
+
+def parse_disclosure(data: bytes) -> List[Dict[str, Any]]:
+    """Return what policy/disclosure.toml lets be withheld from a customer: patterns of members, and why."""
+    tables = parse_plain(data, DISCLOSURE, "sealrun/disclosure-v1", "withhold")
+    for table in tables:
+        check_shape(table, {"members": str, "reason": str}, DISCLOSURE)
+    return tables
 
 
 def delivered(folder: Path) -> Set[str]:
@@ -838,6 +899,14 @@ def tell(verifier: Verifier) -> None:
     say("signed by sha256:%s (%s)" % (verifier.key.keyid, tier))
     if not plan["promotable"]:
         say("NOT PROMOTABLE: %s" % ("a research release" if plan["posture"] == "research" else "a gate said no"))
+    if verifier.withheld:
+        say()
+        say("CUSTOMER EDITION: withheld, as the maker's signed policy allows")
+        for name, reason in sorted(verifier.withheld.items()):
+            say("  - %s: %s" % (name, reason))
+        say("so that these checks could not be made")
+        for sentence in verifier.undone:
+            say("  - " + sentence)
     say()
     say("This does not prove")
     for sentence in NOT_PROVED:
@@ -857,6 +926,8 @@ def result_of(verifier: Verifier) -> Dict[str, Any]:
         "error": "",
         "bundle": str(verifier.path),
         "digest": "sha256:" + verifier.archive.sha256,
+        "withheld": sorted(verifier.withheld),
+        "undone": verifier.undone,
     }
 
 
@@ -865,6 +936,7 @@ def failure(path: str, error: Refused) -> Dict[str, Any]:
     return {
         "schema": "urn:sealrun:result:v1", "command": "verify", "verdict": "error", "exit_code": error.exit_code,
         "controls": [], "findings": [], "error": str(error), "bundle": path, "digest": "",
+        "withheld": [], "undone": [],
     }  # fmt: skip
 
 

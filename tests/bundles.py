@@ -30,6 +30,11 @@ _CONTROLS = (
 )  # fmt: skip
 _LOCK = b"tool==1.0 --hash=sha256:" + b"0" * 64 + b"\n"
 _LOCK_SHA256 = digest.of_bytes(_LOCK)
+DISCLOSURE = (
+    b'# What customers need not see.\nformat = "sealrun/disclosure-v1"\n'
+    b'\n[[withhold]]\nmembers = "evidence/verify/*"\nreason = "Holds text."\n'
+    b'\n[[withhold]]\nmembers = "policy/gates.toml"\nreason = "Names people."\n'
+)
 _PACK = b'{"decision":"pass"}\n'
 
 type Edit = Callable[[bytes], bytes]
@@ -88,6 +93,7 @@ def outcome(control: str, kind: OutcomeKind = OutcomeKind.PASSED, warning: str =
 class Draft:
     """What goes into a bundle. `kinds` and `warnings` say how a control ended; everything else has a good default."""
 
+    version: int = 2
     posture: str = "research"
     seed: int = 1
     judged_at: str = DAY
@@ -116,12 +122,13 @@ class Draft:
         """Make the bundle in *folder* and return its path."""
         folder.mkdir(parents=True, exist_ok=True)
         members = self._members()
-        described = self.edit_manifest(manifest.describe(TITLE, members))
+        listed = manifest.describe(TITLE, members).replace(b"bundle-v2", f"bundle-v{self.version}".encode())
+        described = self.edit_manifest(listed)
         tar = self.edit_tar(_archive({bundle.MANIFEST: described, **members}))
         report = b"<!doctype html><title>report</title>\n"
         attested = self.attested(sorted(name for name in members if name.startswith(("statements/", "attestations/"))))
         release = sign.release_statement(
-            title=TITLE, archive=digest.of_bytes(tar), report=digest.of_bytes(report), candidate=_described(self.candidate),
+            title=TITLE, archive=digest.of_bytes(tar), report=digest.of_bytes(report), listed=digest.of_bytes(described) if self.version != 1 else None, candidate=_described(self.candidate),
             policy=digest.of_manifest(_described(self.policy)), judged_at=self.judged_at, posture=self.posture,  # type: ignore[arg-type]
             passed=self._passed(), sealrun="0.1.0",
             attestations=[(name, digest.of_bytes(members.get(name, b""))) for name in attested],

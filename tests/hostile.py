@@ -1,7 +1,7 @@
 """What can be wrong with a bundle: every case by name, how to make it, and the exit code that every verifier must answer with.
 
 `good`: sound bundles, whatever their gates said. `way`: what happens to one on its way. `maker`: what a dishonest holder of the
-trusted key could sign. `archive`: archives that are no bundles.
+trusted key could sign. `archive`: archives that are no bundles. `edition`: members left out for a customer.
 """
 
 import base64
@@ -18,7 +18,7 @@ import verify_bundle
 from sealrun import digest
 from sealrun.evidence import bundle, sign
 from sealrun.outcome import Finding, OutcomeKind, Severity
-from tests.bundles import DAY, TITLE, Draft, Edit, edited, key_file, public_key
+from tests.bundles import DAY, DISCLOSURE, TITLE, Draft, Edit, edited, key_file, public_key
 
 PASSED, FAILED, REFUSED = 0, 1, 5
 
@@ -35,6 +35,8 @@ def cases() -> Iterator[tuple[str, int, Make]]:
         yield f"maker: {name}", REFUSED, draft.write
     for name, edit in _archives():
         yield f"archive: {name}", REFUSED, Draft(edit_tar=edit).write
+    for name, code, draft, names in _editions():
+        yield f"edition: {name}", code, _without(draft, names)
 
 
 def _good() -> Iterator[tuple[str, int, Draft]]:
@@ -353,15 +355,20 @@ def _dishonest() -> Iterator[tuple[str, Draft]]:
         Draft(edit_manifest=_told(lambda value: value["members"][0].update(sha256="0" * 64))),
     )
     yield "a manifest of another title", Draft(edit_manifest=_told(lambda value: value.update(title="other")))
-    yield "a manifest of another format", Draft(edit_manifest=_told(lambda value: value.update(format="sealrun/bundle-v2")))
+    yield "a manifest of another format", Draft(edit_manifest=_told(lambda value: value.update(format="sealrun/bundle-v3")))
     yield "a manifest that names itself", Draft(edit_manifest=_told(lambda value: value["members"].append(
         {"path": "manifest.json", "sha256": "0" * 64, "size": 0})))  # fmt: skip
     yield "a release about another bundle", Draft(edit_release=release(
         lambda value: value["subject"][0]["digest"].update(sha256="0" * 64)))  # fmt: skip
     yield "a release about another report", Draft(edit_release=release(
         lambda value: value["subject"][1]["digest"].update(sha256="0" * 64)))  # fmt: skip
-    yield "a release about other weights", Draft(edit_release=release(
+    yield "a release about another manifest", Draft(edit_release=release(
         lambda value: value["subject"][2]["digest"].update(sha256="0" * 64)))  # fmt: skip
+    yield "a release that names no manifest", Draft(edit_release=release(lambda value: value["subject"].pop(2)))
+    yield "a first version that names its manifest", Draft(version=1, edit_release=release(
+        lambda value: value["subject"].insert(2, {"name": "manifest.json", "digest": {"sha256": "0" * 64}})))  # fmt: skip
+    yield "a release about other weights", Draft(edit_release=release(
+        lambda value: value["subject"][3]["digest"].update(sha256="0" * 64)))  # fmt: skip
     yield "a release about fewer files", Draft(edit_release=release(lambda value: value["subject"].pop()))
     yield "a release about more files", Draft(edit_release=release(lambda value: value["subject"].append(value["subject"][0])))
     yield "a release that passed though a gate said no", Draft(kinds={"audit.clean": OutcomeKind.FAILED}, passed=True)
@@ -395,6 +402,53 @@ def _dishonest() -> Iterator[tuple[str, Draft]]:
         yield f"the name {name!r}", Draft(extra={name: b""}) if name.isascii() else Draft(edit_tar=_renamed(name))
     yield "names that differ in case alone", Draft(policy={**Draft().policy, "Gates.toml": b""})
     yield "a member below a member", Draft(policy={**Draft().policy, "gates.toml/x": b""})
+
+
+def _editions() -> Iterator[tuple[str, int, Draft, tuple[str, ...]]]:
+    """Yield bundles from whose archive members are left out; `report.html` is left out of their folder."""
+    receipt, gates = "evidence/verify/receipt.json", "policy/gates.toml"
+
+    def marking(*patterns: str, disclosure: bytes = DISCLOSURE, **values: Any) -> Draft:
+        more = "".join(f'\n[[withhold]]\nmembers = "{pattern}"\nreason = "Because."\n' for pattern in patterns)
+        return Draft(policy={**Draft().policy, "disclosure.toml": disclosure + more.encode()}, **values)
+
+    yield "nothing withheld, though marked", PASSED, marking(), ()
+    yield "one member withheld", PASSED, marking(), (receipt,)
+    yield "all that is marked withheld", PASSED, marking(), (receipt, gates)
+    yield "the report withheld", PASSED, marking("report.html"), ("report.html",)
+    yield "the release file withheld", PASSED, marking("release.toml"), ("release.toml",)
+    yield "the certificate withheld", PASSED, marking("evidence/certify/*"), (
+        "evidence/certify/baseline-report.json", "evidence/certify/certificate/manifest.json",
+        "evidence/certify/certificate/report.json",
+    )  # fmt: skip
+    yield "withheld, and a gate said no", FAILED, marking(kinds={"audit.clean": OutcomeKind.FAILED}), (receipt,)
+    yield "a member that is not marked", REFUSED, marking(), ("evidence/audit/pip-audit.json",)
+    yield "a pattern that only begins so", REFUSED, marking("evidence/audit/pip"), ("evidence/audit/pip-audit.json",)
+    yield "a dot that stands for any letter", REFUSED, marking("evidence/audit/pip.audit*"), ("evidence/audit/pip-audit.json",)
+    yield "the report, which is not marked", REFUSED, marking(), ("report.html",)
+    yield "no policy of disclosure", REFUSED, Draft(), (receipt,)
+    yield "the first version", REFUSED, marking(version=1), (receipt,)
+    for name in ("plan.json", "policy/checklist.toml", "policy/disclosure.toml", "statements/audit.json",
+                 "evidence/bundle/checklist.json", "evidence/bundle/release.pub", "evidence/model/digests.json"):  # fmt: skip
+        yield f"what a verifier reads: {name}", REFUSED, marking(name), (name,)
+    yield "a manifest that is missing", REFUSED, marking("manifest.json"), ("manifest.json",)
+    yield "another format", REFUSED, marking(disclosure=DISCLOSURE.replace(b"-v1", b"-v2")), (receipt,)
+    yield "other TOML", REFUSED, marking(disclosure=DISCLOSURE.replace(b'"Holds text."', b"'Holds text.'")), (receipt,)
+    yield "a rule without reason", REFUSED, marking(disclosure=DISCLOSURE + b'[[withhold]]\nmembers = "x"\n'), (receipt,)
+    yield "an unknown key", REFUSED, marking(disclosure=DISCLOSURE + b'more = "x"\n'), (receipt,)
+
+
+def _without(draft: Draft, names: tuple[str, ...]) -> Make:
+    def make(folder: Path) -> Path:
+        path = draft.write(folder)
+        if "report.html" in names:
+            (folder / sign.REPORT).unlink()
+        if left_out := set(names) - {"report.html"}:
+            kept = {name: data for name, data in _contents(path.read_bytes()).items() if name not in left_out}
+            path.write_bytes(_written(kept))
+        return path
+
+    return make
 
 
 def _archives() -> Iterator[tuple[str, Edit]]:

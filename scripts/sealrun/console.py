@@ -88,6 +88,15 @@ def verified(found: Verification) -> None:
     out.print(Text(f"signed by {found.fingerprint}, judged at {found.judged_at}, {found.posture}"))
     if not found.promotable:
         out.print(Text("not promotable: this release was not held against the production posture", style="yellow"))
+    for title, lines in (
+        (
+            "customer edition; withheld, as the maker's signed policy allows:",
+            [f"{n}: {why}" for n, why in found.withheld.items()],
+        ),
+        ("checks that could not be made without them:", found.undone),
+    ):
+        if found.withheld:
+            out.print(Text(plain("\n    ".join((f"  {title}", *lines))), style="yellow"))
 
 
 def failures(outcomes: Sequence[Outcome]) -> None:

@@ -14,7 +14,7 @@ import re
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -45,17 +45,29 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Archive:
-    """An open archive whose every byte was accounted for; `sha256` is that of the whole file."""
+    """An open archive whose every byte was accounted for; `sha256` is that of the whole file.
+
+    Members that are `withheld` are known by name, size and digest, and have no bytes here.
+    """
 
     stream: BinaryIO
     sha256: digest.Sha256
     members: Mapping[str, Entry]
+    withheld: frozenset[str] = frozenset()
+
+    def withholding(self, absent: digest.Manifest) -> "Archive":
+        """Return the archive with the members *absent* as withheld ones, in their places by name."""
+        known = {entry.path: Entry(offset=0, size=entry.size, sha256=entry.sha256) for entry in absent}
+        everything = {**self.members, **known}
+        return replace(self, members={name: everything[name] for name in _ordered(list(everything))}, withheld=frozenset(known))
 
     def read(self, name: str, *, limit: int = MAX_JSON) -> bytes:
         """Return the bytes of member *name*. Raises VerificationFailed: no such member, too large, or changed meanwhile."""
         entry = self.members.get(name)
         if entry is None:
             raise VerificationFailed(f"{name}: not in the bundle, expected that member; get the bundle again")
+        if name in self.withheld:
+            raise VerificationFailed(f"{name}: withheld, but nothing can be verified without it; ask for it")
         if entry.size > limit:
             raise VerificationFailed(f"{name}: got {entry.size} bytes, expected at most {limit}")
         self.stream.seek(entry.offset)

@@ -1,24 +1,23 @@
 """The checklist as it was answered: every control of the policy with the outcome that a stage stated for it.
 
-Rules: `policy/checklist.toml` is written in a plain form that any verifier can read without a TOML library (comments on lines
-of their own, `[[control]]`, `key = "text"` without escapes, `key = true`); every control is answered by its own stage exactly
-once, and nothing else is answered.
+Rules: `policy/checklist.toml` is written in the plain form of `plain`; every control is answered by its own stage exactly once,
+and nothing else is answered.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from msgspec import Struct
 
 from sealrun.errors import SealrunError, UsageError
+from sealrun.evidence import plain
 from sealrun.outcome import Outcome, OutcomeKind
 
 FILE = "checklist.json"
 
 _FORMAT = "sealrun/checklist-v1"
 _TEXTS, _KEYS = ("id", "part", "stage", "title", "solution"), ("id", "part", "stage", "title", "solution", "deployment")
-_ASSIGNMENT = re.compile(r'([a-z]+) = (?:"([^"\\\x00-\x1f\x7f]*)"|(true|false))')
+_WHERE = "policy/checklist.toml"
 
 
 class Control(Struct, frozen=True, kw_only=True):
@@ -56,20 +55,7 @@ class Checked(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 def parse(data: bytes, error: type[SealrunError] = UsageError) -> tuple[Control, ...]:
     """Return the controls of `policy/checklist.toml`. Raises *error* naming the line that is not in the plain form."""
-    found: list[dict[str, str | bool]] = [{}]
-    for number, line in enumerate(_text(data, error).split("\n"), 1):
-        if not line or line.startswith("#"):
-            continue
-        if line == "[[control]]":
-            found.append({})
-            continue
-        assignment = _ASSIGNMENT.fullmatch(line)
-        if assignment is None or assignment[1] in found[-1]:
-            raise error(f'policy/checklist.toml, line {number}: got {line!r}, expected key = "plain text", once per control')
-        found[-1][assignment[1]] = assignment[2] if assignment[3] is None else assignment[3] == "true"
-    if found[0] != {"format": _FORMAT}:
-        raise error(f'policy/checklist.toml: got {found[0]} before the first control, expected format = "{_FORMAT}"')
-    return tuple(_control(fields, error) for fields in found[1:])
+    return tuple(_control(fields, error) for fields in plain.tables(data, _WHERE, _FORMAT, "control", error))
 
 
 def answer(controls: Iterable[Control], outcomes: Mapping[str, Sequence[Outcome]], error: type[SealrunError]) -> Checked:
@@ -97,14 +83,7 @@ def answer(controls: Iterable[Control], outcomes: Mapping[str, Sequence[Outcome]
     return Checked(lines=tuple(lines))
 
 
-def _text(data: bytes, error: type[SealrunError]) -> str:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as problem:
-        raise error(f"policy/checklist.toml: not UTF-8 ({problem.reason})") from problem
-
-
-def _control(fields: dict[str, str | bool], error: type[SealrunError]) -> Control:
+def _control(fields: plain.Table, error: type[SealrunError]) -> Control:
     texts = {name: value for name, value in fields.items() if isinstance(value, str)}
     deployment = fields.get("deployment", False)
     if set(texts) != set(_TEXTS) or not set(fields) <= set(_KEYS) or not isinstance(deployment, bool):

@@ -29,9 +29,10 @@ type Day = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")]
 
 
 class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`manifest.json`: every other member."""
+    """`manifest.json`: every other member. Since version 2 the release statement names its digest, so that a member can be
+    withheld and yet be proven."""
 
-    format: Literal["sealrun/bundle-v1"]
+    format: Literal["sealrun/bundle-v1", "sealrun/bundle-v2"]
     title: str
     members: digest.Manifest
 
@@ -89,7 +90,7 @@ class PlanDocument(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 def describe(title: str, members: Mapping[str, bytes]) -> bytes:
     """Return `manifest.json` for *members*."""
     entries = (digest.FileDigest(path=name, sha256=digest.of_bytes(data), size=len(data)) for name, data in members.items())
-    return files.readable_json(Manifest(format="sealrun/bundle-v1", title=title, members=tuple(sorted(entries))))
+    return files.readable_json(Manifest(format="sealrun/bundle-v2", title=title, members=tuple(sorted(entries))))
 
 
 def decode[T](data: bytes, kind: type[T], where: str) -> T:

@@ -93,13 +93,17 @@ class ReleaseStatement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def release_statement(
-    *, title: str, archive: digest.Sha256, report: digest.Sha256, candidate: digest.Manifest, policy: digest.Sha256,
+    *, title: str, archive: digest.Sha256, report: digest.Sha256, listed: digest.Sha256 | None,
+    candidate: digest.Manifest, policy: digest.Sha256,
     judged_at: str, posture: Literal["production", "research"], passed: bool, sealrun: str,
     attestations: Iterable[tuple[str, digest.Sha256]],
 ) -> ReleaseStatement:  # fmt: skip
-    """Return the statement that a release makes; `attestations` are member names and digests in the order of the lines."""
+    """Return the statement that a release makes; `attestations` are member names and digests in the order of the lines,
+    `listed` is the digest of the manifest (None in version 1)."""
     level: Level = "FAILED" if not passed else "SEALRUN_PRODUCTION" if posture == "production" else "SEALRUN_RESEARCH"
-    subjects = (f"{title}{bundle.SUFFIX}", archive), (REPORT, report), *((f"candidate/{e.path}", e.sha256) for e in candidate)
+    subjects = [(f"{title}{bundle.SUFFIX}", archive), (REPORT, report)]
+    subjects += [(bundle.MANIFEST, listed)] if listed else []
+    subjects += [(f"candidate/{entry.path}", entry.sha256) for entry in candidate]
     return ReleaseStatement(
         subject=tuple(Resource(name=name, digest=Sha256Set(sha256=sha256)) for name, sha256 in subjects),
         predicate=Summary(

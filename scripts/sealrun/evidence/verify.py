@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from sealrun import digest, files
 from sealrun.errors import InputMissing, SealrunError, UsageError, VerificationFailed
-from sealrun.evidence import bundle, checklist, keys, manifest, sign
+from sealrun.evidence import bundle, checklist, disclosure, keys, manifest, sign
 from sealrun.evidence.statement import StageStatement
 from sealrun.outcome import Finding, Outcome, OutcomeKind, Verdict, verdict
 
@@ -25,7 +25,8 @@ _PLACES = re.compile(r"plan\.json|release\.toml|policy/.+|requirements/[^/]+\.tx
 
 
 class Verification(Struct, frozen=True, kw_only=True):
-    """What a verified bundle says. `steps` tells what was checked, a sentence each."""
+    """What a verified bundle says. `steps` tells what was checked, `undone` what could not be, a sentence each; `withheld` are
+    the members that a customer edition leaves out, each with the policy's reason."""
 
     title: str
     verdict: Verdict
@@ -37,6 +38,8 @@ class Verification(Struct, frozen=True, kw_only=True):
     controls: tuple[Outcome, ...]
     findings: tuple[Finding, ...]
     steps: tuple[str, ...]
+    withheld: Mapping[str, str] = {}
+    undone: tuple[str, ...] = ()
 
 
 class _Artifacts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,7 +70,9 @@ def verify(path: Path, *, trust: Path | None, fingerprint: str | None, delivery:
     if not path.name.endswith(bundle.SUFFIX):
         raise UsageError(f"bundle: got {path}, expected the file NAME{bundle.SUFFIX}")
     with bundle.opened(path) as archive:
-        listed = _check_manifest(archive)
+        listed = _listed(archive)
+        rules = _rules(archive, listed)
+        archive = _check_manifest(archive, listed, rules)
         envelopes = _envelopes(path)
         key = _trusted(envelopes, archive, trust, fingerprint)
         release = _check_envelopes(envelopes, archive, key)
@@ -75,9 +80,11 @@ def verify(path: Path, *, trust: Path | None, fingerprint: str | None, delivery:
         plan = _check_plan(archive, statements)
         lines = _check_checklist(archive, statements, plan)
         _check_claims(archive, statements, plan, key)
-        report = _beside(path, sign.REPORT, limit=sign.MAX_REPORT)
         candidate = _candidate(archive)
-        _check_release(release, archive, digest.of_bytes(report), candidate, plan, listed, statements)
+        report = None if _leaves_out_report(path, rules) else _beside(path, sign.REPORT, limit=sign.MAX_REPORT)
+        _check_release(
+            release, archive, None if report is None else digest.of_bytes(report), candidate, plan, listed, statements
+        )
         if delivery is not None:
             _check_delivery(delivery, candidate)
     outcomes = tuple(outcome for statement in statements.values() for outcome in statement.predicate.outcomes)
@@ -92,27 +99,45 @@ def verify(path: Path, *, trust: Path | None, fingerprint: str | None, delivery:
         controls=tuple(sorted(outcomes, key=lambda outcome: [line.id for line in lines].index(outcome.control))),
         findings=tuple(finding for statement in statements.values() for finding in statement.predicate.findings),
         steps=_told(archive, envelopes, statements, lines, candidate, delivery),
+        withheld=disclosure.marked(rules, [*archive.withheld, *([] if report is not None else [sign.REPORT])]),
+        undone=_undone(archive, release, without_report=report is None),
     )
 
 
-def _check_manifest(archive: bundle.Archive) -> manifest.Manifest:
-    """Return the manifest, which must name exactly the members, each as it is."""
-    listed = manifest.decode(archive.read(bundle.MANIFEST), manifest.Manifest, bundle.MANIFEST)
+def _listed(archive: bundle.Archive) -> manifest.Manifest:
+    return manifest.decode(archive.read(bundle.MANIFEST), manifest.Manifest, bundle.MANIFEST)
+
+
+def _rules(archive: bundle.Archive, listed: manifest.Manifest) -> tuple[disclosure.Rule, ...]:
+    """Return what the bundle's own policy lets be withheld: nothing in version 1, which signs no manifest."""
+    if listed.format == "sealrun/bundle-v1" or disclosure.POLICY not in archive.members:
+        return ()
+    return disclosure.parse(archive.read(disclosure.POLICY), VerificationFailed)
+
+
+def _check_manifest(archive: bundle.Archive, listed: manifest.Manifest, rules: tuple[disclosure.Rule, ...]) -> bundle.Archive:
+    """Check that the manifest names exactly the members, each as it is; return the archive with those that are withheld."""
+    absent = []
     named = {entry.path: entry for entry in listed.members}
     for name in sorted(named.keys() | archive.members.keys() - {bundle.MANIFEST}):
         found = archive.members.get(name)
         if name not in named:
             raise VerificationFailed(f"{name}: in the bundle, but not named by {bundle.MANIFEST}; it was added or renamed")
-        if found is None:
+        if found is None and not disclosure.marked(rules, [name]):
             raise VerificationFailed(f"{name}: named by {bundle.MANIFEST}, but not in the bundle; it was dropped or renamed")
-        if (found.sha256, found.size) != (named[name].sha256, named[name].size):
+        if found is None:
+            absent.append(named[name])
+        elif (found.sha256, found.size) != (named[name].sha256, named[name].size):
             raise VerificationFailed(f"{name}: got sha256 {found.sha256}, expected {named[name].sha256}; it was changed")
         stage = name.split("/")[1] if name.startswith("evidence/") else ""
         if not _PLACES.fullmatch(name) and f"{_STATEMENT}{stage}.json" not in archive.members:
             raise VerificationFailed(f"{name}: a bundle has no such member; it was added")
     if list(listed.members) != sorted(named.values()):
         raise VerificationFailed(f"{bundle.MANIFEST}: the members are not in order, or one stands twice")
-    return listed
+    whole = archive.withholding(tuple(absent))
+    if problem := bundle.names_problem(list(whole.members)):
+        raise VerificationFailed(f"{bundle.MANIFEST}: {problem}; it was not written by Sealrun")
+    return whole
 
 
 def _envelopes(path: Path) -> tuple[sign.Signed, ...]:
@@ -178,7 +203,8 @@ def _statement(archive: bundle.Archive, name: str) -> StageStatement:
 
 def _check_plan(archive: bundle.Archive, statements: Mapping[str, StageStatement]) -> manifest.PlanDocument:
     plan = manifest.decode(archive.read(manifest.PLAN), manifest.PlanDocument, manifest.PLAN)
-    archive.read(manifest.RELEASE)
+    if manifest.RELEASE not in archive.members:
+        raise VerificationFailed(f"{manifest.RELEASE}: not in the bundle, expected that member")
     plan.check(archive.members[manifest.RELEASE].sha256, tuple(_described(archive, _POLICY)))
     for name, statement in statements.items():
         if (statement.predicate.plan, statement.predicate.judged_at) != (plan.digest, plan.judged_at):
@@ -236,9 +262,9 @@ def _check_claims(
 
 def _check_certificate(archive: bundle.Archive, subjects: Mapping[str, digest.Sha256]) -> None:
     """Check that the files which the certificate names are the ones beside it."""
-    if manifest.CERTIFICATE not in subjects:
-        return
     where = f"evidence/certify/{manifest.CERTIFICATE}"
+    if manifest.CERTIFICATE not in subjects or where in archive.withheld:
+        return
     pack = files.decode(archive.read(where), _Pack, where, VerificationFailed)
     for named in pack.files.values():
         if named.digest != f"sha256:{subjects.get(f'certificate/{named.path}')}":
@@ -254,13 +280,19 @@ def _candidate(archive: bundle.Archive) -> digest.Manifest:
 
 
 def _check_release(
-    release: sign.ReleaseStatement, archive: bundle.Archive, report: digest.Sha256, candidate: digest.Manifest,
+    release: sign.ReleaseStatement, archive: bundle.Archive, report: bytes | None, candidate: digest.Manifest,
     plan: manifest.PlanDocument, listed: manifest.Manifest, statements: Mapping[str, StageStatement],
 ) -> None:  # fmt: skip
-    """Check that the release statement is the one that follows from everything else."""
+    """Check that the release statement is the one that follows from everything else. Of what is withheld, the archive as a
+    whole and perhaps the report, the digest that it signs stands."""
+    signed = {subject.name: subject.digest.sha256 for subject in release.subject}
+    whole = signed.get(f"{plan.title}{bundle.SUFFIX}", "") if archive.withheld else archive.sha256
     passed = all(statement.predicate.verdict is Verdict.PASSED for statement in statements.values())
     expected = sign.release_statement(
-        title=plan.title, archive=archive.sha256, report=report, candidate=candidate, policy=plan.policy,
+        title=plan.title, archive=whole,
+        report=signed.get(sign.REPORT, "") if report is None else digest.of_bytes(report),
+        listed=None if listed.format == "sealrun/bundle-v1" else archive.members[bundle.MANIFEST].sha256,
+        candidate=candidate, policy=plan.policy,
         judged_at=plan.judged_at, posture=plan.posture, passed=passed,
         sealrun=statements[f"{_STATEMENT}bundle.json"].predicate.sealrun,
         attestations=[(r.uri, r.digest.sha256) for r in release.predicate.input_attestations],
@@ -294,12 +326,30 @@ def _check_delivery(folder: Path, candidate: digest.Manifest) -> None:
             )
 
 
+def _leaves_out_report(path: Path, rules: tuple[disclosure.Rule, ...]) -> bool:
+    return bool(disclosure.marked(rules, [sign.REPORT])) and not (path.parent / sign.REPORT).exists(follow_symlinks=False)
+
+
+def _undone(archive: bundle.Archive, release: sign.ReleaseStatement, *, without_report: bool) -> tuple[str, ...]:
+    """Return the checks that could not be made without what is withheld."""
+    undone = [f"{name}: its bytes; its size and digest are signed" for name in sorted(archive.withheld)]
+    if archive.withheld:
+        whole = release.subject[0].digest.sha256
+        undone.insert(0, f"the whole archive, sha256:{whole}: its signed manifest stands in its place")
+    if without_report:
+        undone.append(f"{sign.REPORT}: its bytes; its digest is signed")
+    if f"evidence/certify/{manifest.CERTIFICATE}" in archive.withheld:
+        undone.append("that the certificate names the files beside it")
+    return tuple(undone)
+
+
 def _told(
     archive: bundle.Archive, envelopes: tuple[sign.Signed, ...], statements: Mapping[str, StageStatement],
     lines: tuple[checklist.Line, ...], candidate: digest.Manifest, delivery: Path | None,
 ) -> tuple[str, ...]:  # fmt: skip
     told = (
-        f"archive: {len(archive.members)} members, every byte accounted for",
+        f"archive: {len(archive.members) - len(archive.withheld)} members, every byte accounted for"
+        + (f"; a customer edition, {len(archive.withheld)} more are withheld" if archive.withheld else ""),
         f"signature: {len(envelopes)} envelopes, all by the trusted key; bundle, report and statements are what it signed",
         f"statements: {len(statements)} stages, their evidence unchanged, their verdicts judged again",
         f"checklist: {len(lines)} lines, answered again from the statements",

@@ -121,4 +121,4 @@ def _matching(finding: Finding, waivers: Sequence[Waiver], aliases: frozenset[st
 
 
 def _excuse(finding: Finding, waiver: Waiver) -> str:
-    return f"{finding.rule} on {waiver.target} waived until {waiver.expires} by {waiver.approver}"
+    return f"{finding.rule} on {waiver.target} waived until {waiver.expires}"

@@ -223,7 +223,8 @@ def _seal(context: Context, own: StageStatement) -> None:
     passed = all(stage.predicate.verdict is Verdict.PASSED for stage in said.values())
     members = _members(context, said, passed)
     title, key = context.plan.title, keys.release()
-    tar = bundle.build({bundle.MANIFEST: manifest.describe(title, members), **members})
+    listed = manifest.describe(title, members)
+    tar = bundle.build({bundle.MANIFEST: listed, **members})
     fingerprint, sha256 = keys.public_key(key).fingerprint, digest.of_bytes(tar)
     path = context.out / f"{title}{bundle.SUFFIX}"
     if _is_sealed(path, sha256, fingerprint):
@@ -233,7 +234,8 @@ def _seal(context: Context, own: StageStatement) -> None:
     page = html.render(html.report_data(context.plan, said, context.out / "evidence", fingerprint, sha256))
     attested = [f"statements/{stage}.json" for stage in said]
     release = sign.release_statement(
-        title=title, archive=sha256, report=digest.of_bytes(page), candidate=_artifacts(context, said).candidate,
+        title=title, archive=sha256, report=digest.of_bytes(page), listed=digest.of_bytes(listed),
+        candidate=_artifacts(context, said).candidate,
         policy=digest.of_manifest(context.plan.policy), judged_at=context.plan.judged_at.isoformat(),
         posture=context.plan.release.posture.value, passed=passed, sealrun=__version__,
         attestations=[(name, digest.of_bytes(members[name])) for name in attested],

@@ -187,7 +187,7 @@ def _waive(context: Context, control: str, problems: Sequence[_Problem]) -> _Sai
         findings=(*findings, *met),
         complaints=(*(f"{finding.path}: {finding.message}" for finding in (*findings, *failed)), *judged.problems),
         waived=tuple(
-            f"{paths[finding.fingerprint]} {finding.message}: reviewed by {waiver.approver} on {waiver.granted}, "
+            f"{paths[finding.fingerprint]} {finding.message}: reviewed on {waiver.granted}, "
             f"holds until {waiver.expires}"
             for finding, waiver in judged.waived
         ),
