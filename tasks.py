@@ -40,6 +40,7 @@ def _nox(context: Context, session: str, arguments: str = "") -> None:
 ns = Collection(
     test,
     lint,
+    task_of("disclose"),
     task_of("doctor"),
     task_of("fetch"),
     task_of("init"),

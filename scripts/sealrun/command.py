@@ -51,6 +51,20 @@ def json_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def trust_options(parser: argparse.ArgumentParser) -> None:
+    """Add whom to trust."""
+    parser.add_argument("--trust", type=Path, help="public key file, or folder of them (default: policy/trust)")
+    parser.add_argument("--fingerprint", help="fingerprint of the one key to trust, sha256:...")
+
+
+def trust_of(options: argparse.Namespace) -> Path | None:
+    """Return where the keys to trust are: those named, else the checkout's own; None where there are none, or a fingerprint
+    is named."""
+    own: Path = options.root / "policy" / "trust"
+    named: Path | None = options.trust
+    return named or (own if not options.fingerprint and any(own.glob("*.pub")) else None)
+
+
 def release_options(parser: argparse.ArgumentParser) -> None:
     """Add what every command takes that runs stages."""
     config_option(parser)

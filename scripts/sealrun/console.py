@@ -40,6 +40,11 @@ def command(root: Path, *arguments: str) -> str:
     return shlex.join(["python3", bootstrap, *arguments])
 
 
+def said(text: str) -> None:
+    """Say plain text."""
+    stderr().print(Text(plain(text)))
+
+
 def complain(error: SealrunError) -> None:
     """Say an error in one paragraph."""
     stderr().print(Text(plain(f"sealrun: {error}"), style="red"))

@@ -41,6 +41,7 @@ RUN = (
     Run("python3 scripts/bootstrap.py release --json result.json", "release"),
     Run("python3 verify_bundle.py NAME-VERSION.evidence.tar --fingerprint sha256:...", "recipient"),
     Run("python3 verify_bundle.py NAME-VERSION.evidence.tar --trust release.pub --files path/to/model", "recipient"),
+    Run("python3 scripts/bootstrap.py disclose NAME-VERSION.evidence.tar --fingerprint sha256:... --out customer", "maker"),
     Run(
         "python3 scripts/bootstrap.py init --baseline models/old --candidate models/new --data eval.jsonl --name my-model",
         "own model",
@@ -116,6 +117,14 @@ def test_a_release_reaches_its_recipient(documented: Clone, tmp_path: Path) -> N
     assert fingerprint
     for done in run_part(documented, "recipient", cwd=tmp_path, title="tiny-lm-0.1.0", fingerprint=fingerprint[1]):
         assert "PASSED" in done.out + done.err
+
+    shutil.copy(documented.out / "tiny-lm-0.1.0.evidence.tar", documented.path)
+    shutil.copy(documented.out / "tiny-lm-0.1.0.intoto.jsonl", documented.path)
+    shutil.copy(documented.out / "report.html", documented.path)
+    run_part(documented, "maker", title="tiny-lm-0.1.0", fingerprint=fingerprint[1])
+    edition = documented.path / "customer" / "tiny-lm-0.1.0.customer.evidence.tar"
+    done = documented.run("python3", tmp_path / "verify_bundle.py", edition, "--fingerprint", fingerprint[1], cwd=tmp_path)
+    assert done.code == 0 and "CUSTOMER EDITION" in done.err, done.err
 
 
 def test_a_model_of_ones_own_is_released(documented: Clone) -> None:

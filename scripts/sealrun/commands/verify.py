@@ -3,13 +3,12 @@
 import argparse
 from pathlib import Path
 
-from sealrun.command import Command, json_option
+from sealrun.command import Command, json_option, trust_of, trust_options
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, help="NAME.evidence.tar, with its envelopes and report beside it")
-    parser.add_argument("--trust", type=Path, help="public key file, or folder of them (default: policy/trust)")
-    parser.add_argument("--fingerprint", help="fingerprint of the one key to trust, sha256:...")
+    trust_options(parser)
     parser.add_argument("--files", type=Path, metavar="DIR", help="the delivered candidate, to be bound byte for byte")
     json_option(parser)
 
@@ -19,15 +18,14 @@ def _run(options: argparse.Namespace) -> int:
     from sealrun.evidence import verify
     from sealrun.outcome import Verdict
 
-    own = options.root / "policy" / "trust"
-    trust = options.trust or (own if not options.fingerprint and any(own.glob("*.pub")) else None)
-    found = verify.verify(options.bundle, trust=trust, fingerprint=options.fingerprint, delivery=options.files)
+    found = verify.verify(options.bundle, trust=trust_of(options), fingerprint=options.fingerprint, delivery=options.files)
     console.verified(found)
     code = result.EXIT_PASSED if found.verdict is Verdict.PASSED else result.EXIT_FAILED
     result.emit(
         result.Result(
             command="verify", verdict=found.verdict, exit_code=code, controls=found.controls, findings=found.findings,
-            bundle=options.bundle.name, digest=f"sha256:{found.sha256}",
+            bundle=options.bundle.name, digest=f"sha256:{found.sha256}", withheld=tuple(sorted(found.withheld)),
+            undone=found.undone,
         ),
         options.json,
     )  # fmt: skip

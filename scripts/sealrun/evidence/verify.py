@@ -82,9 +82,7 @@ def verify(path: Path, *, trust: Path | None, fingerprint: str | None, delivery:
         _check_claims(archive, statements, plan, key)
         candidate = _candidate(archive)
         report = None if _leaves_out_report(path, rules) else _beside(path, sign.REPORT, limit=sign.MAX_REPORT)
-        _check_release(
-            release, archive, None if report is None else digest.of_bytes(report), candidate, plan, listed, statements
-        )
+        _check_release(release, archive, report, candidate, plan, listed, statements)
         if delivery is not None:
             _check_delivery(delivery, candidate)
     outcomes = tuple(outcome for statement in statements.values() for outcome in statement.predicate.outcomes)

@@ -187,8 +187,7 @@ def _waive(context: Context, control: str, problems: Sequence[_Problem]) -> _Sai
         findings=(*findings, *met),
         complaints=(*(f"{finding.path}: {finding.message}" for finding in (*findings, *failed)), *judged.problems),
         waived=tuple(
-            f"{paths[finding.fingerprint]} {finding.message}: reviewed on {waiver.granted}, "
-            f"holds until {waiver.expires}"
+            f"{paths[finding.fingerprint]} {finding.message}: reviewed on {waiver.granted}, holds until {waiver.expires}"
             for finding, waiver in judged.waived
         ),
     )
