@@ -332,14 +332,14 @@ def waive(
 
 @pytest.mark.e2e
 def test_reviewed_code_is_admitted_by_its_digest(real: Path) -> None:
-    """An audit entry names the file's sha256, the reviewer and the day; another byte, and it holds no more."""
+    """An audit entry names the file's sha256 and the day of the review; another byte, and it holds no more."""
     code = real / "candidate" / "modeling.py"
     code.write_text("pass\n")
     sha256 = digest.of_file(code)
     said = execute(model.STAGE, waive(repin(real, "candidate"), "model.code", "code", sha256))
     assert outcome(said, "model.code").outcome is OutcomeKind.WAIVED
     assert "candidate/modeling.py" in outcome(said, "model.code").seen
-    assert "a reviewer on 2025-12-30" in outcome(said, "model.code").seen
+    assert "reviewed on 2025-12-30" in outcome(said, "model.code").seen
     code.write_text("pass # changed\n")
     said = execute(model.STAGE, context_of(repin(real, "candidate")))
     assert failed(said) == {"model.code"}
