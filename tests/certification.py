@@ -38,7 +38,7 @@ def release(
 def empty_release(
     tmp: Path, recorded: str = "candidate", *, profile: str = PROFILE, seconds: int = 60, name: str = "release"
 ) -> Context:
-    """Return a context in the new folder *tmp*, with a model gate that passed and nothing else. Model files are stand-ins."""
+    """Return a context in the new folder *tmp*, with a model gate that passed and nothing else."""
     for folder in ("policy", "requirements"):
         shutil.copytree(CHECKOUT / folder, tmp / folder)
     shutil.copytree(RECORDED / recorded / "release", tmp / "release")
@@ -50,7 +50,7 @@ def empty_release(
     for model in (plan.release.baseline, plan.release.candidate):
         (plan.base / model.path).mkdir()
         for file in model.files:
-            (plan.base / model.path / file).write_bytes(b"a stand-in")
+            shutil.copy(EXAMPLE / (recorded if model.path == "candidate" else model.path) / file, plan.base / model.path / file)
     shutil.copytree(RECORDED / recorded / "model", context.evidence("model"))
     state(context, "model", {})
     return context

@@ -9,7 +9,7 @@ import importlib
 import pkgutil
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -21,7 +21,7 @@ from sealrun import __version__, clock, digest, files, masking, venvs
 from sealrun.errors import INTERRUPTED, InputMissing, SealrunError, ToolFailed, UsageError, VerificationFailed
 from sealrun.evidence import statement as statements
 from sealrun.outcome import Judgement, Verdict, verdict
-from sealrun.stage import Context, Stage, Work, check_files
+from sealrun.stage import Context, Stage, Work, check_files, context_of
 
 _RAN_NOTHING = "unused"
 
@@ -56,13 +56,15 @@ def stage_named(name: str) -> Stage:
     return stages()[name]
 
 
-def install(root: Path, name: str) -> None:
-    """Install the environments of the stage *name*, or the environment of that name. Opens the network.
+def install(root: Path, name: str, config: Path | None = None) -> None:
+    """Install what the stage *name* needs for the release file *config*, or the environment of that name. Opens the network.
 
     Raises UsageError, InputMissing or ToolFailed.
     """
-    bare = venvs.Environment(name=name, smoke=("python", "-c", "pass"))
-    for environment in stages()[name].environments if name in stages() else (bare,):
+    environments: Sequence[venvs.Environment] = (venvs.Environment(name=name, smoke=("python", "-c", "pass")),)
+    if stage := stages().get(name):
+        environments = stage.needs(context_of(root, config).plan).environments if stage.also else stage.environments
+    for environment in environments:
         venvs.install(root, environment)
 
 
@@ -185,13 +187,14 @@ def _upstream_digests(stage: Stage, context: Context) -> dict[str, digest.Sha256
 
 def _reuse_key(stage: Stage, context: Context, inputs: Mapping[str, digest.Sha256]) -> digest.Sha256:
     """Return the key under which tool output may be used again: inputs, locks, tools, and the plan without its day."""
-    locks = {e.name: venvs.locate(context.root, e.name).lock for e in stage.environments}
+    needs = stage.needs(context.plan)
+    locks = {e.name: venvs.locate(context.root, e.name).lock for e in needs.environments}
     return digest.of_json(
         [
             stage.name,
             dict(inputs),
             locks,
-            list(stage.tools),
+            list(needs.tools),
             context.plan.content,
             own_digest(),
             platform.python_version(),
@@ -281,7 +284,7 @@ def _tools(stage: Stage, context: Context) -> tuple[statements.Tool, ...]:
             environment=environment,
             lock=venvs.locate(context.root, environment).lock,
         )
-        for distribution, environment in stage.tools
+        for distribution, environment in stage.needs(context.plan).tools
     )
 
 

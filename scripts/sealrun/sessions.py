@@ -5,7 +5,7 @@ Rules: a session installs, then runs, each by `python -m sealrun` with this inte
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import nox
@@ -32,8 +32,9 @@ def stage(name: str, *tags: str) -> Session:
         if name == "lock" and _LOCK_MODES & set(session.posargs):
             _sealrun(session, "locks", *session.posargs)
             return
-        if described.environments:
-            session.run_install(sys.executable, "-m", "sealrun", "install", name, external=True)
+        if described.environments or described.also:
+            chosen = [f"--anchor={session.invoked_from}", *_config(session.posargs)]
+            session.run_install(sys.executable, "-m", "sealrun", "install", name, *chosen, external=True)
         _sealrun(session, "stage", name, f"--anchor={session.invoked_from}", *posargs)
 
     return _register(body, name, described.summary, ["release", *tags], list(described.requires))
@@ -84,6 +85,14 @@ def _posargs(session: nox.Session, name: str) -> list[str]:
     if len(asked) != 1:
         session.error("--json belongs to one session; use `nox -s NAME -- --json` or `invoke release --json`")
     return _without_json(list(session.posargs), wants_json[0])
+
+
+def _config(posargs: Sequence[str]) -> list[str]:
+    """Return the option `--config` of *posargs* as it stands there: what a release installs depends on it."""
+    for index, argument in enumerate(posargs):
+        if argument.partition("=")[0] == "--config":
+            return list(posargs[index : index + (1 if "=" in argument else 2)])
+    return []
 
 
 def _asked_for(argv: list[str]) -> set[str]:

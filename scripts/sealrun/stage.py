@@ -44,6 +44,10 @@ class Context:
         """Where the statement of *stage* lies."""
         return self.out / "statements" / f"{stage}.json"
 
+    def data(self) -> Path:
+        """The evaluation data. Raises UsageError or InputMissing."""
+        return files.regular_file(self.plan.base, self.plan.release.data.path, "data.path")
+
     def upstream(self, stage: str) -> statements.StageStatement:
         """Return the statement of *stage* after checking it and every file it names.
 
@@ -76,9 +80,9 @@ class Work:
     def start(
         self, name: str, environment: str, argv: Sequence[str], *, success: tuple[int, ...] = (0,),
         loopback: bool = False, variables: Mapping[str, str] | None = None, cwd: Path | None = None,
-        seconds: float | None = None,
+        seconds: float | None = None, writable: tuple[Path, ...] = (),
     ) -> sandbox.Running:  # fmt: skip
-        """Start program *argv[0]* of *environment* sandboxed; it may write to `out` and `tmp` alone.
+        """Start program *argv[0]* of *environment* sandboxed; it may write to `out`, `tmp` and *writable* alone.
 
         *name* names its log files; `success` are the exit codes of a tool that worked; `seconds` bounds its wall clock
         (default: the policy's limit for this stage). Raises ToolFailed or InputMissing.
@@ -90,7 +94,7 @@ class Work:
             sandbox.Command(
                 name=name, argv=(str(venv.program(argv[0])), *argv[1:]), cwd=cwd or self.tmp,
                 environment={**settings.judged_environment(self.tmp), **(variables or {})},
-                logs=self.context.logs(self.stage.name), writable=(self.out, self.tmp), loopback=loopback,
+                logs=self.context.logs(self.stage.name), writable=(self.out, self.tmp, *writable), loopback=loopback,
                 guarded=(root / "policy", root / "requirements", plan.base),
                 hidden=tuple(path for path in settings.secret_files() if str(path) not in argv),
                 strict=plan.release.posture is Posture.PRODUCTION, timeout=seconds or limits.seconds(self.stage.name),
@@ -116,8 +120,16 @@ class Work:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Needs:
+    """Environments to install, and tools as (distribution, environment) pairs that the statement names with their versions."""
+
+    environments: tuple[venvs.Environment, ...] = ()
+    tools: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One pipeline step. `tools` are (distribution, environment) pairs that the statement names with their versions.
+    """One pipeline step. `environments` and `tools` are what it always needs, `also` what a plan makes it need in addition.
 
     `inputs` returns what the stage reads, name to sha256, without running anything; it may raise InputMissing. `seal` is
     what remains to be done once the statement stands: only the bundle has such a thing.
@@ -132,8 +144,17 @@ class Stage:
     requires: tuple[str, ...] = ()
     environments: tuple[venvs.Environment, ...] = ()
     tools: tuple[tuple[str, str], ...] = ()
+    also: Callable[[Plan], Needs] | None = None
     seal: Callable[[Context, statements.StageStatement], None] | None = None
     takes_targets: bool = False
+
+    def needs(self, plan: Plan) -> Needs:
+        """Return all that the stage needs for *plan*."""
+        also = self.also(plan) if self.also else Needs()
+        return Needs(
+            environments=tuple(dict.fromkeys((*self.environments, *also.environments))),
+            tools=tuple(dict.fromkeys((*self.tools, *also.tools))),
+        )
 
 
 def plan_of(root: Path, config: Path | None) -> Plan:

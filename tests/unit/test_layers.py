@@ -14,14 +14,16 @@ LAYERS = (
     {"console", "result"},
     {"pipeline"},
     {"stages"},
+    {"engines"},
+    {"scoring"},
     {"stage", "advisories", "command", "fetch", "locks", "pin"},
     {"reports"},
     {"policy", "evidence"},
     {"venvs", "sandbox"},
     {"clock", "digest", "errors", "files", "masking", "outcome", "settings"},
 )
-WITHIN = {"sessions", "release", "doctor", "scaffold", "console", "result", "reports", "policy", "evidence", "venvs", "sandbox",
-          "clock", "digest", "errors", "files", "masking", "outcome", "settings", "__main__", "program"}  # fmt: skip
+WITHIN = {"engines", "sessions", "release", "doctor", "scaffold", "console", "result", "reports", "policy", "evidence", "venvs",
+          "sandbox", "clock", "digest", "errors", "files", "masking", "outcome", "settings", "__main__", "program"}  # fmt: skip
 
 
 def modules() -> list[Path]:

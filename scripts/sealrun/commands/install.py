@@ -1,19 +1,21 @@
 """`install NAME...`: the environments of stages, or one environment by its own name; opens the network."""
 
 import argparse
+from pathlib import Path
 
 from sealrun.command import Command
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="+", help="stages, or environments")
+    parser.add_argument("--config", type=Path, help="release file, which decides what certify and verify need")
 
 
 def _run(options: argparse.Namespace) -> int:
     from sealrun import pipeline
 
     for name in options.names:
-        pipeline.install(options.root.resolve(), name)
+        pipeline.install(options.root.resolve(), name, options.config)
     return 0
 
 

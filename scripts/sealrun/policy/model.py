@@ -19,6 +19,7 @@ type Text = Annotated[str, Meta(min_length=1, max_length=2000)]
 type Fraction = Annotated[float, Meta(ge=0, le=1)]
 type Count = Annotated[int, Meta(ge=0)]
 type Repository = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+\Z")]
+type RuntimeName = Literal["onnx"]
 type SafeFormat = Literal[
     "onnx", "onnx-data", "safetensors", "gguf", "json", "jsonl", "csv", "text", "sentencepiece", "parquet", "arrow"
 ]
@@ -46,11 +47,13 @@ class Source(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class ModelRef(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A model folder, relative to `release.toml`: the file to run, the tokenizer, and every file used by its sha256."""
+    """A model folder, relative to `release.toml`: the file to run, the tokenizer, every file used by its sha256, and the runtime
+    where the file's name does not say."""
 
     path: Text
     artifact: Text
     tokenizer: Text
+    runtime: RuntimeName | None = None
     files: dict[str, digest.Sha256]
     source: Source = Source()
     licence: str = ""
@@ -67,10 +70,11 @@ class DataRef(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class CertifyRef(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the change is certified; `window` is the most tokens a model sees at once, longer texts are scored in parts."""
+    """How the change is certified; `runtime` is for models that name none, `window` the most tokens a model sees at once,
+    longer texts are scored in parts."""
 
     engine: Literal["invarlock-0.17"] = "invarlock-0.17"
-    runtime: Literal["onnx"] = "onnx"
+    runtime: RuntimeName | None = None
     profile: Name = "release"
     window: Annotated[int, Meta(ge=2)] = 1024
 

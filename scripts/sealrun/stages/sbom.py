@@ -15,24 +15,24 @@ from typing import Any
 from msgspec import Struct
 
 from sealrun import digest, files, settings, venvs
+from sealrun.engines import engine_of
 from sealrun.errors import ToolFailed
 from sealrun.outcome import Finding, Judgement, Outcome, OutcomeKind, check
 from sealrun.policy.judge import listed
+from sealrun.policy.model import Plan
 from sealrun.reports import cyclonedx
 from sealrun.reports.cyclonedx import Document
 from sealrun.reports.requirements import Lock, lock_files, read_locks
-from sealrun.stage import Context, Stage, Work, read_report
+from sealrun.stage import Context, Needs, Stage, Work, read_report
 from sealrun.venvs import Environment
 
 MERGED = "sbom.json"
 _RUNNER = "runner"
 _SUFFIX = ".cdx.json"
 _AT_ONCE = 2
-_INSTALLED = (
+_ALWAYS = (
     Environment(name="audit", smoke=("pip-audit", "--version")),
-    Environment(name="certify", smoke=("invarlock", "--version")),
     Environment(name="model", smoke=("picklescan", "--help")),
-    Environment(name="runtime-onnx", smoke=("python", "-c", "import onnxruntime, tokenizers")),
     Environment(name="sbom", smoke=("cyclonedx-py", "--version")),
     Environment(name="secrets", smoke=("trufflehog3", "--help")),
 )
@@ -109,8 +109,18 @@ def _python(context: Context, lock: Lock) -> Path | None:
         return None
     if lock.environment == _RUNNER:
         return Path(settings.interpreter())
-    installed = lock.environment in {environment.name for environment in _INSTALLED}
+    installed = lock.environment in _installed(context)
     return venvs.existing(context.root, lock.environment).python if installed else None
+
+
+def _chosen(plan: Plan) -> tuple[Environment, ...]:
+    """Return the environments that the engine and the runtimes of a release need."""
+    engine = engine_of(plan)
+    return engine.needs(plan).environments + engine.verify_needs(plan).environments
+
+
+def _installed(context: Context) -> set[str]:
+    return {environment.name for environment in (*_ALWAYS, *_chosen(context.plan))}
 
 
 def _packages(context: Context, lock: Lock) -> Path | None:
@@ -225,6 +235,7 @@ STAGE = Stage(
     gather=_gather,
     judge=_judge,
     takes_targets=True,
-    environments=_INSTALLED,
+    environments=_ALWAYS,
+    also=lambda plan: Needs(environments=_chosen(plan)),
     tools=(("cyclonedx-bom", "sbom"), ("cyclonedx-python-lib", "sbom")),
 )

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sealrun import digest, pipeline
 from sealrun.errors import VerificationFailed
 from sealrun.outcome import Verdict
+from sealrun.reports import artifacts
 from sealrun.reports.records import parse_records, report
 from sealrun.stage import Context
 from sealrun.stages import verify
@@ -132,7 +133,7 @@ def test_edited_records_disagree_with_report_and_certificate(tmp_path: Path) -> 
     restate(context)
     assert failed(context) == {"verify.recomputed"}
     path = context.evidence("certify") / "records" / "candidate.jsonl"
-    models = verify.artifacts.load(context.evidence("model")).candidate
+    models = artifacts.load(context.evidence("model")).candidate
     forged = report(parse_records(path.read_bytes(), "records"), role="candidate", models=models)
     (context.evidence("certify") / "candidate-report.json").write_bytes(forged)
     restate(context)

@@ -1,0 +1,155 @@
+"""Engine invarlock-0.17: Sealrun runs both models, InvarLock judges their records under the profile's limits and signs.
+
+Leaves: `records/{baseline,candidate}.jsonl` (as scored), `certificate/` (InvarLock's signed evidence pack),
+`baseline-report.json` and `candidate-report.json` (records and metric).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from sealrun import digest, files, scoring, venvs
+from sealrun.engines import Engine, invarlock17_verify
+from sealrun.errors import ToolFailed
+from sealrun.evidence import keys
+from sealrun.outcome import Judgement, Outcome, check
+from sealrun.policy.model import Plan
+from sealrun.reports import artifacts, captured, invarlock
+from sealrun.reports.records import Records, parse_records, report
+from sealrun.stage import Context, Needs, Work
+
+_KEY = "invarlock-evidence"
+_POLICY_SAYS_NO = 7
+_GUARDS = "spectral, rmt, variance, invariants"
+_INVARLOCK = Needs(
+    environments=(venvs.Environment(name="certify", smoke=("invarlock", "--version")),), tools=(("invarlock", "certify"),)
+)
+
+
+def _needs(plan: Plan) -> Needs:
+    runtimes = scoring.needs(plan)
+    return Needs(environments=_INVARLOCK.environments + runtimes.environments, tools=_INVARLOCK.tools + runtimes.tools)
+
+
+def _inputs(context: Context) -> Mapping[str, digest.Sha256]:
+    return {f"key/{_KEY}": keys.fingerprint(keys.private(_KEY))}
+
+
+def _certify(context: Context, work: Work) -> None:
+    cases = scoring.cases_of(context)
+    scored = scoring.score(context, work, cases)
+    folder = files.empty_folder(work.out / "records")
+    for role in scored:
+        files.write_bytes(folder / f"{role}.jsonl", scoring.stored(context, role))
+    question = captured.question(context.plan, cases, scored, artifacts.load(context.evidence("model")))
+    for name, value in (
+        ("baseline.json", question.baseline),
+        ("candidate.json", question.candidate),
+        ("policy.json", question.policy),
+        ("request.yaml", captured.request()),
+    ):
+        files.write_bytes(work.tmp / name, digest.canonical_json(value))
+    _evaluate(work, question.anchors)
+
+
+def _evaluate(work: Work, expected: captured.Anchors) -> None:
+    """Let InvarLock judge and sign, and keep its evidence pack. Raises ToolFailed when it judged anything else."""
+    argv = ("invarlock", "evaluate", "request.yaml", "--signing-key", str(keys.private(_KEY)), "--fail-on-policy", "--json")
+    completed = work.run("evaluate", "certify", argv, success=(0, _POLICY_SAYS_NO), cwd=work.tmp)
+    said = invarlock.parse_evaluated(completed.stdout.read_bytes())
+    got = captured.Anchors(
+        baseline=said.baseline_run_digest,
+        candidate=said.subject_run_digest,
+        policy=said.policy_digest,
+        request=said.request_digest,
+    )
+    if got != expected:
+        raise ToolFailed(f"invarlock evaluate: it judged {got}, expected {expected}; install the environment again")
+    if (said.decision == "pass") != (completed.exit_code == 0):
+        raise ToolFailed(f"invarlock evaluate: it said {said.decision} and ended with exit code {completed.exit_code}")
+    pack = work.tmp / "certificate"
+    for name in files.walk_files(pack):
+        target = work.out / "certificate" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        files.write_bytes(target, files.read_bytes(pack / name, "invarlock evaluate"))
+
+
+def _judge(context: Context) -> Judgement:
+    folder = context.evidence("certify")
+    scored = {role: _records(folder / "records", role) for role in ("baseline", "candidate")}
+    comparison = invarlock.load(folder / "certificate" / "reports" / "evaluation.report.json", invarlock.Comparison)
+    found = artifacts.load(context.evidence("model"))
+    reports = {f"{role}-report.json": report(scored[role], role=role, models=found.model(role)) for role in scored}
+    outcomes = (
+        _completed(context, scored["candidate"]),
+        _coverage(context, scored),
+        _regression(context, comparison),
+    )
+    return Judgement(outcomes=outcomes, reports=reports)
+
+
+def _completed(context: Context, scored: Records) -> Outcome:
+    profile = context.plan.release.certify.profile
+    version = venvs.locked_version(venvs.lock_path(context.root, "certify"), "invarlock")
+    runtime = f"{scored.header.runtime} {scored.header.runtime_version}"
+    return check(
+        "certify.completed",
+        profile == "release",
+        seen=f"InvarLock {version} on captured runs of {runtime}, profile {profile}; guards not run: {_GUARDS}",
+        expected="profile release",
+        remedy='Set certify.profile = "release" in release.toml, then run `nox -s certify`.',
+        evidence="evidence/certify/certificate/manifest.json",
+    )
+
+
+def _coverage(context: Context, scored: Mapping[str, Records]) -> Outcome:
+    limits = context.plan.gates.profile[context.plan.release.certify.profile]
+    errors = [record for records in scored.values() for record in records.cases if record.error]
+    enough = all(len(r.scored) >= limits.min_cases and r.tokens >= limits.min_tokens for r in scored.values())
+    counted = "; ".join(f"{role}: {len(r.scored)} of {len(r.cases)} cases, {r.tokens} tokens" for role, r in scored.items())
+    why = f"; {errors[0].id}: {errors[0].error}" if errors else ""
+    return check(
+        "certify.coverage",
+        enough and not errors,
+        seen=counted + why,
+        expected=f"every case scored, at least {limits.min_cases} cases and {limits.min_tokens} tokens",
+        remedy="Mend the model or certify.window for cases without a number; add evaluation text until the counts are reached.",
+        evidence="evidence/certify/baseline-report.json",
+    )
+
+
+def _regression(context: Context, comparison: invarlock.Comparison) -> Outcome:
+    limits = context.plan.gates.profile[context.plan.release.certify.profile]
+    metric = comparison.metrics[0]
+    seen = f"InvarLock says {comparison.decision}"
+    if metric.ratio is not None and metric.interval is not None:
+        interval = f"{metric.interval.lower:.6f} to {metric.interval.upper:.6f}"
+        seen += f": NLL ratio candidate/baseline {metric.ratio:.6f}, 95 % interval {interval}"
+    return check(
+        "certify.regression",
+        comparison.decision == "pass" and metric.decision == "pass",
+        seen="; ".join((seen, *metric.reasons)),
+        expected=f"pass: interval ends at or below {limits.max_ratio} and is at most {limits.max_interval_width} wide",
+        remedy="Do not ship this candidate; compare the cases that moved most in evidence/certify/records.",
+        evidence="evidence/certify/certificate/reports/evaluation.report.json",
+    )
+
+
+def _records(folder: Path, role: str) -> Records:
+    path = folder / f"{role}.jsonl"
+    if not path.is_file():
+        raise ToolFailed(f"certify: there is no {path.name}; run `nox -s certify` again")
+    return parse_records(path.read_bytes(), path.name)
+
+
+ENGINE = Engine(
+    name="invarlock-0.17",
+    needs=_needs,
+    verify_needs=lambda _: _INVARLOCK,
+    inputs=_inputs,
+    verify_inputs=invarlock17_verify.inputs,
+    certify=_certify,
+    judge=_judge,
+    verify=invarlock17_verify.verify,
+    looks=invarlock17_verify.looks,
+    reports=invarlock17_verify.reports,
+)

@@ -1,0 +1,177 @@
+"""Score the evaluation text with the models of a release, each in the runtime that its file asks for.
+
+Rules: which runtime runs a model is said by release.toml, else told by the name of its file; a model is shown to its runtime
+as a folder of exactly the pinned files; records are a function of bytes alone (scorer, lock, model, data, and how they are
+scored), so they are kept under the digest of these and used again: many candidates, one baseline; what was scored before a run
+was ended is not scored again.
+"""
+
+import platform
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from sealrun import digest, files, sandbox, venvs
+from sealrun.errors import ToolFailed, UsageError
+from sealrun.policy.model import ModelRef, Plan
+from sealrun.reports import artifacts
+from sealrun.reports.records import Case, Records, parse_cases, parse_records, require_cases
+from sealrun.stage import INSIDE, Context, Needs, Work
+
+ROLES = ("baseline", "candidate")
+_STORE = "records"
+_KEPT = "records.jsonl"
+_MARK = "complete.json"
+_KEY_LENGTH = 32
+
+
+class Runtime(Struct, frozen=True, kw_only=True):
+    """What runs a model: the script of `inside/`, its environment, the tools that a statement names."""
+
+    name: str
+    script: str
+    environment: venvs.Environment
+    tools: tuple[str, ...]
+
+
+_RUNTIMES = {
+    "onnx": Runtime(
+        name="onnx",
+        script="score_onnx.py",
+        environment=venvs.Environment(name="runtime-onnx", smoke=("python", "-c", "import onnxruntime, tokenizers")),
+        tools=("onnxruntime", "tokenizers"),
+    ),
+}
+_SUFFIXES = {".onnx": "onnx"}
+
+
+class _Complete(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Beside stored records once all of them are there and were checked."""
+
+    sha256: digest.Sha256
+
+
+def runtime_of(plan: Plan, role: str) -> Runtime:
+    """Return what runs the model of *role*. Raises UsageError when neither release.toml nor the file's name says."""
+    ref = model_of(plan, role)
+    name = ref.runtime or plan.release.certify.runtime or _SUFFIXES.get(Path(ref.artifact).suffix)
+    if name is None:
+        known = ", ".join(_RUNTIMES)
+        raise UsageError(
+            f"{role}: no runtime is known for {ref.artifact}; set {role}.runtime in release.toml to one of {known}"
+        )
+    return _RUNTIMES[name]
+
+
+def needs(plan: Plan) -> Needs:
+    """Return the environments and tools of the runtimes that *plan* uses."""
+    used = list({runtime.name: runtime for runtime in (runtime_of(plan, role) for role in ROLES)}.values())
+    return Needs(
+        environments=tuple(runtime.environment for runtime in used),
+        tools=tuple((tool, runtime.environment.name) for runtime in used for tool in runtime.tools),
+    )
+
+
+def model_of(plan: Plan, role: str) -> ModelRef:
+    """Return the model of *role*, which is `baseline` or `candidate`."""
+    return plan.release.baseline if role == "baseline" else plan.release.candidate
+
+
+def cases_of(context: Context) -> tuple[Case, ...]:
+    """Return the evaluation data. Raises UsageError."""
+    data = context.plan.release.data
+    return parse_cases(context.data().read_bytes(), data.text_field, data.path)
+
+
+def score(context: Context, work: Work, cases: tuple[Case, ...]) -> dict[str, Records]:
+    """Return the records of both models, scored side by side where no earlier ones are those of the same bytes."""
+    folders = {role: _folder(context, role) for role in ROLES}
+    with ExitStack() as held:
+        for folder in sorted(set(folders.values())):
+            held.enter_context(files.exclusive(folder.parent / f".{folder.name}.lock"))
+        missing = {folder: role for role, folder in folders.items() if not _is_complete(folder)}
+        running = [start(context, work, role, context.data(), folder / _KEPT) for folder, role in missing.items()]
+        for started in running:
+            work.finish(started)
+        return {role: _checked(folder, cases, role) for role, folder in folders.items()}
+
+
+def start(context: Context, work: Work, role: str, data: Path, target: Path) -> sandbox.Running:
+    """Start scoring *data* with the model of *role*. Its records are written to *target*, beside what an earlier run left.
+
+    The caller finishes it by `work.finish`. Raises InputMissing or ToolFailed.
+    """
+    runtime, ref = runtime_of(context.plan, role), model_of(context.plan, role)
+    job = _job(context, role) | {
+        "model": str(_pinned(context, ref, ref.artifact)),
+        "tokenizer": str(_pinned(context, ref, ref.tokenizer)),
+        "data": str(data),
+    }
+    described = work.tmp / f"{role}-job.json"
+    files.write_json(described, job)
+    argv = work.inside(runtime.script, str(described), str(target))
+    return work.start(f"score-{role}", runtime.environment.name, argv, writable=(target.parent,))
+
+
+def _job(context: Context, role: str) -> dict[str, Any]:
+    """Return how the model of *role* is scored, without the paths of a machine."""
+    release = context.plan.release
+    return {"text_field": release.data.text_field, "window": release.certify.window}
+
+
+def _folder(context: Context, role: str) -> Path:
+    """Return the folder where records lie that are those of the model of *role*, made when it is not there."""
+    runtime, found = runtime_of(context.plan, role), artifacts.load(context.evidence("model"))
+    key = digest.of_json(
+        [
+            digest.of_file(INSIDE / runtime.script),
+            venvs.locate(context.root, runtime.environment.name).lock,
+            platform.python_version(),
+            model_of(context.plan, role).artifact,
+            model_of(context.plan, role).tokenizer,
+            digest.of_manifest(found.model(role)),
+            digest.of_file(context.data()),
+            _job(context, role),
+        ]
+    )
+    folder = context.out.parent / _STORE / key[:_KEY_LENGTH]
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _is_complete(folder: Path) -> bool:
+    """Return whether the records in *folder* are those that were checked when they were new; others are scored again."""
+    kept, mark = folder / _KEPT, folder / _MARK
+    if not mark.is_file():
+        return False
+    complete = files.decode(files.read_bytes(mark, _STORE), _Complete, str(mark), ToolFailed)
+    if kept.is_file() and digest.of_file(kept) == complete.sha256:
+        return True
+    files.empty_folder(folder)
+    return False
+
+
+def _checked(folder: Path, cases: tuple[Case, ...], role: str) -> Records:
+    """Return the records in *folder*, and mark them as complete. Raises ToolFailed when they are not those of *cases*."""
+    kept = folder / _KEPT
+    if not kept.is_file():
+        raise ToolFailed(f"score-{role}: it ended well but wrote no records; see its log")
+    data = files.read_bytes(kept, _STORE)
+    try:
+        records = require_cases(parse_records(data, f"{role}.jsonl"), cases, f"{role}.jsonl")
+    except ToolFailed:
+        files.empty_folder(folder)
+        raise
+    files.write_json(folder / _MARK, _Complete(sha256=digest.of_bytes(data)))
+    return records
+
+
+def stored(context: Context, role: str) -> bytes:
+    """Return the bytes of the records that `score` returned for *role*."""
+    return files.read_bytes(_folder(context, role) / _KEPT, _STORE)
+
+
+def _pinned(context: Context, ref: ModelRef, name: str) -> Path:
+    return files.regular_file(context.plan.base, f"{ref.path}/{name}", name)
