@@ -2,8 +2,8 @@
 
 Rules: a lock holds no index, host, link or path; its header is the compiler's own, with a command line that update bots read,
 followed by the digest of every input; pins stay as they are unless something asks for another or `--upgrade` is given, and an
-upgrade takes no release younger than the cooldown; an environment with `NAME.overrides`, which pip-compile cannot express, is
-compiled by uv. Compiling opens the network and needs it opted in; locks are replaced whole, and only when all compiled.
+upgrade takes no release younger than the cooldown; uv compiles where pip-compile cannot (`NAME.overrides`) or should not: it
+downloads every wheel of a lock to hash it, which `# compiler: uv` in the input spares large ones. Compiling opens the network and needs it opted in; locks are replaced whole, and only when all compiled.
 """
 
 import difflib
@@ -19,6 +19,7 @@ _COMPILER = venvs.Environment(name="lock", smoke=("pip-compile", "--version"))
 _SECONDS = 900.0
 _SIDE_BY_SIDE = 2
 _INCLUDES = re.compile(r"^(?:-r|-c|--requirement|--constraint)[ =]\s*(\S+)", re.MULTILINE)
+_BY_UV = re.compile(r"^# compiler: uv$", re.MULTILINE)
 _PIP = ("--allow-unsafe", "--generate-hashes", "--no-emit-index-url", "--strip-extras")
 _UV = ("--emit-build-options", "--generate-hashes")
 
@@ -96,11 +97,11 @@ def _command(venv: venvs.Venv, name: str, tmp: Path, logs: Path, upgrade: bool, 
     older = f"P{cooldown_days}D"
     newest = ("--upgrade",) if upgrade else ()
     environment = {**settings.compile_environment(), "HOME": str(tmp), "TMPDIR": str(tmp)}
-    if (tmp / "requirements" / f"{name}.overrides").is_file():
-        shown = ("--overrides", f"requirements/{name}.overrides", "--python-version=3.12", *paths)
-        recorded = (
-            f"uv pip compile {' '.join(_UV)} --overrides=requirements/{name}.overrides --python-version=3.12 {' '.join(paths)}"
-        )
+    overridden = (tmp / "requirements" / f"{name}.overrides").is_file()
+    if overridden or _BY_UV.search((tmp / "requirements" / f"{name}.in").read_text("utf-8")):
+        overrides = (f"--overrides=requirements/{name}.overrides",) if overridden else ()
+        shown = (*overrides, "--python-version=3.12", *paths)
+        recorded = f"uv pip compile {' '.join((*_UV, *shown))}"
         limit = ("--exclude-newer", f"{cooldown_days} days") if upgrade else ()
         argv = (
             str(venv.program("uv")),

@@ -23,9 +23,9 @@ VerificationFailed when it cannot be made, which is a check that failed."""
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """`certify` leaves records or windows, `certificate/` and the baseline's report; `judge` answers certify's controls from them;
-    `verify` lets the engine's own verifier look; `looks` are the checks behind verify's controls, `reports` our own figures.
+    """`certify` leaves records or windows, `certificate/` and the baseline's report; `judge` answers certify's controls.
 
+    `verify` lets the engine's own verifier look, `looks` are the checks behind verify's controls, `reports` our own figures;
     `inputs` and `verify_inputs` are what each reads beyond the release's own files, name to sha256.
     """
 

@@ -47,8 +47,8 @@ class Source(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class ModelRef(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A model folder, relative to `release.toml`: the file to run, the tokenizer, every file used by its sha256, and the runtime
-    where the file's name does not say."""
+    """A model folder, relative to `release.toml`: the file to run, the tokenizer, every file used by its sha256, and the
+    runtime where the file's name does not say."""
 
     path: Text
     artifact: Text
