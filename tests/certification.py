@@ -4,11 +4,18 @@ with the example's real models, to run the tools again.
 `tests/recorded/invarlock/record.py` wrote that evidence by running this very release.
 """
 
+import base64
+import json
 import shutil
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import Any
 
-from sealrun import digest, files, venvs
+from cryptography.hazmat.primitives import serialization
+
+from sealrun import digest, files, pipeline, venvs
+from sealrun.evidence import keys
 from sealrun.evidence import statement as statements
 from sealrun.outcome import Outcome, OutcomeKind, Verdict
 from sealrun.policy.load import load_plan
@@ -19,7 +26,16 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 EXAMPLE = CHECKOUT / "examples" / "tiny-lm"
 RECORDED = CHECKOUT / "tests" / "recorded" / "invarlock"
 _FILES = ("model.onnx", "tokenizer.json")
-PROFILE = "min_cases = 10\nmin_tokens = 500\nmax_ratio = 1.02\nmax_interval_width = 0.02\n"
+PROFILE = """\
+min_cases = 10
+min_windows = 10
+min_tokens = 500
+min_replicates = 2000
+max_ratio = 1.02
+max_interval_width = 0.02
+max_regression = 0.02
+witness_cases = 4
+"""
 
 
 def release(
@@ -31,8 +47,45 @@ def release(
     signer = (tmp / "copied" / "signer.txt").read_text().strip()
     for stage, inputs in (("model", {}), ("certify", {"key/invarlock-evidence": signer}), ("verify", {})):
         shutil.copytree(tmp / "copied" / stage, context.evidence(stage), dirs_exist_ok=True)
+        if stage == "verify":
+            sign_receipt(context.evidence(stage) / "receipt.json")
         state(context, stage, inputs)
     return context
+
+
+def sign_receipt(path: Path, change: Callable[[Any], None] = lambda _: None, key: Path | None = None) -> None:
+    """Sign the receipt at *path* anew after *change*, with *key* (default: the verifier key of this test's key folder)."""
+    private = keys.load_private(key or keys.private("invarlock-verifier"))
+    value = json.loads(path.read_bytes())
+    pem = private.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    raw = private.public_key().public_bytes_raw()
+    value["statement"]["verifier"]["signing_key_fingerprint"] = f"sha256:{digest.of_bytes(raw)}"
+    change(value)
+    signature = private.sign(digest.canonical_json(value["statement"]))
+    value["signature"]["public_key"]["value"] = pem.decode()
+    value["signature"]["value"] = base64.b64encode(signature).decode()
+    path.write_bytes(digest.canonical_json(value))
+
+
+def sign_manifest(certificate: Path, key: Path) -> None:
+    """Sign *certificate* anew with *key*, its files as they are."""
+    private = keys.load_private(key)
+    name = f"sha256:{digest.of_bytes(private.public_key().public_bytes_raw())}"
+    pem = private.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    manifest = json.loads((certificate / "manifest.json").read_bytes())
+    lines = ""
+    for entry in sorted(manifest["files"].values(), key=lambda entry: str(entry["path"])):
+        sha256 = digest.of_file(certificate / entry["path"])
+        entry["digest"] = f"sha256:{sha256}"
+        lines += f"{sha256}  {entry['path']}\n"
+    (certificate / "checksums.sha256").write_text(lines)
+    manifest |= {"checksums_sha256_digest": digest.of_bytes(lines.encode()), "signing_key_fingerprint": name}
+    (certificate / "manifest.json").write_bytes(digest.canonical_json(manifest))
+    signature = json.loads((certificate / "manifest.signature.json").read_bytes())
+    signed = private.sign((certificate / "manifest.json").read_bytes())
+    signature["signature"]["value"] = base64.b64encode(signed).decode()
+    signature |= {"signing_key_fingerprint": name, "public_key": {"encoding": "pem", "value": pem.decode()}}
+    (certificate / "manifest.signature.json").write_bytes(digest.canonical_json(signature))
 
 
 def empty_release(
@@ -103,11 +156,22 @@ def state(context: Context, stage: str, inputs: dict[str, str], verdict: Verdict
         subject=statements.resources(digest.describe_files(folder, files.walk_files(folder))),
         predicate=statements.StagePredicate(
             stage=stage, sealrun="0", python="3", plan=context.plan.digest, judged_at="2026-01-01", reuse_key="0" * 64,
-            inputs=tuple(named), tools=(), network="denied", verdict=verdict,
+            inputs=tuple(named), tools=tools(context, stage), network="denied", verdict=verdict,
             outcomes=(Outcome(control=f"{stage}.digests", outcome=outcome, seen="", expected=""),),
         ),
     )  # fmt: skip
     statements.write(context.statement_path(stage), statement)
+
+
+def tools(context: Context, stage: str) -> tuple[statements.Tool, ...]:
+    """Return the tools that *stage* would state under the locks as they are."""
+    return tuple(
+        statements.Tool(
+            name=name, version=venvs.locked_version(venvs.lock_path(context.root, environment), name), environment=environment,
+            lock=venvs.locate(context.root, environment).lock,
+        )
+        for name, environment in pipeline.stage_named(stage).needs(context.plan).tools
+    )  # fmt: skip
 
 
 def fake(context: Context, environment: str, program: str, script: str | None) -> None:

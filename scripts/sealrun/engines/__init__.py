@@ -6,26 +6,35 @@ sandbox, to judge and to look is pure.
 """
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from sealrun import digest
 from sealrun.outcome import Judgement
 from sealrun.policy.model import Plan
+from sealrun.reports.ladder import Rung
 from sealrun.stage import Context, Needs, Work
 
 _MODULES = {"invarlock-0.17": "invarlock17"}
 
-type Look = Callable[[], tuple[bool | None, str]]
-"""Makes one check. Returns whether it holds (None: there is nothing of the kind to check) and what was seen; raises
-VerificationFailed when it cannot be made, which is a check that failed."""
+
+@dataclass(frozen=True, kw_only=True)
+class Checks:
+    """What a control of verify rests on: *look* makes the checks, *summary* says what they show when all of them hold.
+
+    Without a *look* there is nothing of the kind to check, and *summary* says why. A *look* that raises VerificationFailed or
+    InputMissing is a check that failed.
+    """
+
+    summary: str
+    look: Callable[[], Iterable[Rung]] | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
     """`certify` leaves records or windows, `certificate/` and the baseline's report; `judge` answers certify's controls.
 
-    `verify` lets the engine's own verifier look, `looks` are the checks behind verify's controls, `reports` our own figures;
+    `verify` lets the engine's own verifier look, `checks` are the checks behind verify's controls, `reports` our own figures;
     `inputs` and `verify_inputs` are what each reads beyond the release's own files, name to sha256.
     """
 
@@ -37,7 +46,7 @@ class Engine:
     certify: Callable[[Context, Work], None]
     judge: Callable[[Context], Judgement]
     verify: Callable[[Context, Work], None]
-    looks: Callable[[Context], Mapping[str, Look]]
+    checks: Callable[[Context], Mapping[str, Checks]]
     reports: Callable[[Context], dict[str, bytes]]
 
 

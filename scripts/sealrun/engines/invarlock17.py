@@ -13,7 +13,7 @@ from sealrun.errors import ToolFailed
 from sealrun.evidence import keys
 from sealrun.outcome import Judgement, Outcome, check
 from sealrun.policy.model import Plan
-from sealrun.reports import artifacts, captured, invarlock
+from sealrun.reports import artifacts, captured, invarlock, ladder, limits
 from sealrun.reports.records import Records, parse_records, report
 from sealrun.stage import Context, Needs, Work
 
@@ -102,33 +102,35 @@ def _completed(context: Context, scored: Records) -> Outcome:
 
 
 def _coverage(context: Context, scored: Mapping[str, Records]) -> Outcome:
-    limits = context.plan.gates.profile[context.plan.release.certify.profile]
-    errors = [record for records in scored.values() for record in records.cases if record.error]
-    enough = all(len(r.scored) >= limits.min_cases and r.tokens >= limits.min_tokens for r in scored.values())
-    counted = "; ".join(f"{role}: {len(r.scored)} of {len(r.cases)} cases, {r.tokens} tokens" for role, r in scored.items())
-    why = f"; {errors[0].id}: {errors[0].error}" if errors else ""
+    profile = context.plan.profile
+    rungs = (*limits.amounts(profile, scored), *limits.guards(profile, ENGINE.name, ()))
+    counted = "; ".join(
+        f"{role}: {len(r.scored)} of {len(r.cases)} cases, {r.windows} windows, {r.tokens} tokens" for role, r in scored.items()
+    )
     return check(
         "certify.coverage",
-        enough and not errors,
-        seen=counted + why,
-        expected=f"every case scored, at least {limits.min_cases} cases and {limits.min_tokens} tokens",
+        ladder.holds(rungs),
+        seen=counted if ladder.holds(rungs) else f"{counted}; {ladder.seen(rungs, '')}",
+        expected=limits.wanted(profile, ENGINE.name),
         remedy="Mend the model or certify.window for cases without a number; add evaluation text until the counts are reached.",
         evidence="evidence/certify/baseline-report.json",
     )
 
 
 def _regression(context: Context, comparison: invarlock.Comparison) -> Outcome:
-    limits = context.plan.gates.profile[context.plan.release.certify.profile]
+    profile = context.plan.profile
     metric = comparison.metrics[0]
     seen = f"InvarLock says {comparison.decision}"
     if metric.ratio is not None and metric.interval is not None:
         interval = f"{metric.interval.lower:.6f} to {metric.interval.upper:.6f}"
         seen += f": NLL ratio candidate/baseline {metric.ratio:.6f}, 95 % interval {interval}"
+    rungs = limits.regression(profile, metric)
+    broken = () if ladder.holds(rungs) else (ladder.seen(rungs, ""),)
     return check(
         "certify.regression",
-        comparison.decision == "pass" and metric.decision == "pass",
-        seen="; ".join((seen, *metric.reasons)),
-        expected=f"pass: interval ends at or below {limits.max_ratio} and is at most {limits.max_interval_width} wide",
+        comparison.decision == "pass" and metric.decision == "pass" and not broken,
+        seen="; ".join((seen, *metric.reasons, *broken)),
+        expected=f"pass: interval ends at or below {profile.max_ratio} and is at most {profile.max_interval_width} wide",
         remedy="Do not ship this candidate; compare the cases that moved most in evidence/certify/records.",
         evidence="evidence/certify/certificate/reports/evaluation.report.json",
     )
@@ -144,12 +146,12 @@ def _records(folder: Path, role: str) -> Records:
 ENGINE = Engine(
     name="invarlock-0.17",
     needs=_needs,
-    verify_needs=lambda _: _INVARLOCK,
+    verify_needs=_needs,
     inputs=_inputs,
     verify_inputs=invarlock17_verify.inputs,
     certify=_certify,
     judge=_judge,
     verify=invarlock17_verify.verify,
-    looks=invarlock17_verify.looks,
+    checks=invarlock17_verify.checks,
     reports=invarlock17_verify.reports,
 )

@@ -54,7 +54,7 @@ def main(job_file: str, records_file: str) -> None:
     words.no_truncation()
     words.no_padding()
     with Path(records_file).open("w", encoding="utf-8", newline="\n") as stream:
-        for line in (header, *records(session, words, cases, job["window"])):
+        for line in (header, *records(session, words, cases, header)):
             stream.write(json.dumps(line, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -75,11 +75,12 @@ def open_session(model: Path) -> Any:
     return session
 
 
-def records(session: Any, words: Tokenizer, cases: list[tuple[str, str]], window: int) -> Iterator[dict[str, Any]]:
-    """Yield one record per case, and tell the progress on standard error."""
+def records(session: Any, words: Tokenizer, cases: list[tuple[str, str]], header: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield one record per case, each naming the model file that was run, and tell the progress on standard error."""
+    window, model = header["window"], header["model_sha256"]
     step = max(1, len(cases) // 20)
     for number, (identity, text) in enumerate(cases, 1):
-        yield {"id": identity, **record(session, words, text, window)}
+        yield {"id": identity, "model_sha256": model, **record(session, words, text, window)}
         if number % step == 0 or number == len(cases):
             sys.stderr.write(f"scored {number}/{len(cases)}\n")
 

@@ -112,14 +112,28 @@ class Checklist(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Limits of a certification profile. `max_ratio` bounds the upper end, `max_interval_width` the width of the 95 %
-    interval of candidate / baseline of the normalised NLL per UTF-8 byte."""
+    """Limits of a certification profile, set in `policy/gates.toml` alone.
+
+    Least amounts hold for each model: cases, windows (pieces that a model saw at once), predicted tokens; `min_replicates` for
+    the resampling behind the interval. `max_ratio` bounds the upper end, `max_interval_width` the width of the 95 % interval of
+    candidate / baseline of the normalised NLL per UTF-8 byte; `max_regression` the mean difference in nats per UTF-8 byte.
+    `required_guards` are the engine's own guards that must have been evaluated, by engine. The recomputation agrees on points
+    to `recompute_tolerance`, on the ends of the interval to `interval_tolerance` as a share of its width. `witness_cases` of
+    each model are scored again in verify, and each must agree to `witness_tolerance` as a share of its log probability.
+    """
 
     min_cases: Annotated[int, Meta(ge=1)]
+    min_windows: Count
     min_tokens: Count
+    min_replicates: Count
     max_ratio: Annotated[float, Meta(gt=0)]
     max_interval_width: Annotated[float, Meta(gt=0)]
+    max_regression: Annotated[float, Meta(ge=0)]
+    required_guards: dict[Name, tuple[Name, ...]] = {}
     recompute_tolerance: Annotated[float, Meta(gt=0, le=1e-6)] = 1e-9
+    interval_tolerance: Annotated[float, Meta(gt=0, le=0.5)] = 0.1
+    witness_cases: Annotated[int, Meta(ge=1)]
+    witness_tolerance: Annotated[float, Meta(ge=0, le=0.01)] = 1e-3
 
 
 class AuditGate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -254,6 +268,11 @@ class Plan(Struct, frozen=True, kw_only=True):
     def digest(self) -> digest.Sha256:
         """The digest of the release, the policy and the day of judgement."""
         return digest.of_json([self.content, self.judged_at.isoformat()])
+
+    @property
+    def profile(self) -> Profile:
+        """The certification profile that the release names."""
+        return self.gates.profile[self.release.certify.profile]
 
     @property
     def title(self) -> str:

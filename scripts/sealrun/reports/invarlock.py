@@ -81,6 +81,26 @@ class Metric(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     decision: Decision
     reasons: tuple[str, ...]
 
+    @property
+    def lower(self) -> float | None:
+        """The lower end of the interval, when there is one."""
+        return self.interval.lower if self.interval else None
+
+    @property
+    def upper(self) -> float | None:
+        """The upper end of the interval, when there is one."""
+        return self.interval.upper if self.interval else None
+
+    @property
+    def width(self) -> float | None:
+        """The width of the interval, when there is one."""
+        return self.interval.upper - self.interval.lower if self.interval else None
+
+    @property
+    def replicates(self) -> int | None:
+        """How many replicates the interval rests on, when there is one."""
+        return self.interval.replicates if self.interval else None
+
 
 class Bindings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Digests of what was compared."""
@@ -180,6 +200,23 @@ class ReceiptSignature(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     algorithm: Literal["ed25519"]
     public_key: PublicKey
     value: str
+
+
+class Encoded(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The signature's 64 bytes."""
+
+    encoding: Literal["base64"]
+    value: str
+
+
+class ManifestSignature(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`manifest.signature.json`: the Ed25519 signature over the bytes of `manifest.json`."""
+
+    format: Literal["invarlock/evidence-pack-signature-v1"]
+    algorithm: Literal["ed25519"]
+    signing_key_fingerprint: Named
+    public_key: PublicKey
+    signature: Encoded
 
 
 class Receipt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

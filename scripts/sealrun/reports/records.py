@@ -46,9 +46,11 @@ class Header(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One case: ln P of its predicted tokens (nats), how many they are, and the size of the text in UTF-8 bytes."""
+    """One case: the model file that scored it, ln P of its predicted tokens (nats), how many they are, and the size of the
+    text in UTF-8 bytes."""
 
     id: CaseId
+    model_sha256: digest.Sha256
     text_sha256: digest.Sha256
     utf8_byte_count: Positive
     token_count: Count
@@ -71,6 +73,11 @@ class Records(Struct, frozen=True, kw_only=True):
     def tokens(self) -> int:
         """How many tokens were predicted in the scored cases."""
         return sum(record.token_count for record in self.scored)
+
+    @property
+    def windows(self) -> int:
+        """How many pieces the model saw in the scored cases; a piece predicts at most one token less than the window holds."""
+        return sum(-(-record.token_count // (self.header.window - 1)) for record in self.scored)
 
 
 def parse_cases(data: bytes, text_field: str, where: str) -> tuple[Case, ...]:
@@ -101,6 +108,8 @@ def parse_records(data: bytes, where: str, error: type[SealrunError] = ToolFaile
     if header.cases != len(records.cases):
         raise error(f"{where}: got {len(records.cases)} records, expected {header.cases}; the file is cut short")
     for record in records.cases:
+        if record.model_sha256 != header.model_sha256:
+            raise error(f"{where}: case {record.id} was scored by {record.model_sha256}, the file by {header.model_sha256}")
         if (record.logprob_sum is None) == (record.error is None):
             raise error(f"{where}: case {record.id} needs either a log probability or an error")
         if record.logprob_sum is not None and not (math.isfinite(record.logprob_sum) and record.token_count):

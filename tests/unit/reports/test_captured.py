@@ -11,7 +11,10 @@ from sealrun.reports import captured, invarlock
 from sealrun.reports.records import parse_cases, parse_records
 
 RECORDED = Path(__file__).parents[2] / "recorded" / "invarlock"
-LIMITS = Profile(min_cases=10, min_tokens=500, max_ratio=1.02, max_interval_width=0.02)
+LIMITS = Profile(
+    min_cases=10, min_windows=10, min_tokens=500, min_replicates=2000, max_ratio=1.02, max_interval_width=0.02,
+    max_regression=0.02, witness_cases=4,
+)  # fmt: skip
 
 
 def question(recorded: str) -> captured.Question:

@@ -1,6 +1,7 @@
 """The certify stage: what it says about recorded evidence, and that no tool can fail into a pass."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -40,11 +41,44 @@ def test_another_profile_than_release_is_no_certification(tmp_path: Path) -> Non
     assert judged(release(tmp_path, name="ci")) == {**PASSED, "certify.completed": "failed"}
 
 
-@pytest.mark.parametrize(("what", "number"), [("min_cases = 10", "min_cases = 13"), ("min_tokens = 500", "min_tokens = 99999")])
-def test_too_little_text_is_named_with_the_number_missing(tmp_path: Path, what: str, number: str) -> None:
-    """Below the least cases or tokens, coverage fails."""
-    context = release(tmp_path, profile=PROFILE.replace(what, number))
+@pytest.mark.parametrize(
+    ("what", "least", "missing"),
+    [
+        ("min_cases", 13, "1 missing"),
+        ("min_tokens", 99999, "missing"),
+        ("min_windows", 20, "8 missing"),
+        ("min_replicates", 3000, "952 missing"),
+    ],
+)
+def test_too_little_is_named_with_the_number_missing(tmp_path: Path, what: str, least: int, missing: str) -> None:
+    """Below the least cases, windows, tokens or replicates the release fails, and says how much is missing."""
+    context = release(tmp_path, profile=re.sub(rf"{what} = \d+", f"{what} = {least}", PROFILE))
+    control = "certify.regression" if what == "min_replicates" else "certify.coverage"
+    assert judged(context) == {**PASSED, control: "failed"}
+    assert missing in next(o for o in certify.STAGE.judge(context).outcomes if o.control == control).seen
+
+
+def test_a_guard_that_policy_requires_and_the_engine_did_not_run_is_missing(tmp_path: Path) -> None:
+    """Captured runs evaluate no guard, so a profile that wants one cannot be met by them."""
+    wanted = 'required_guards = { "invarlock-0.17" = ["spectral"] }\n'
+    context = release(tmp_path, profile=PROFILE + wanted)
     assert judged(context) == {**PASSED, "certify.coverage": "failed"}
+    seen = next(o for o in certify.STAGE.judge(context).outcomes if o.control == "certify.coverage").seen
+    assert "guard spectral of invarlock-0.17: got not evaluated" in seen
+
+
+@pytest.mark.parametrize(("what", "limit"), [("max_ratio", "0.9"), ("max_interval_width", "0.001")])
+def test_each_limit_holds_whatever_invarlock_decided(tmp_path: Path, what: str, limit: str) -> None:
+    """InvarLock was given other limits and says pass; the profile's own still refuse."""
+    context = release(tmp_path, profile=re.sub(rf"{what} = [\d.]+", f"{what} = {limit}", PROFILE))
+    assert judged(context) == {**PASSED, "certify.regression": "failed"}
+
+
+def test_a_difference_above_the_limit_is_a_regression(tmp_path: Path) -> None:
+    """The mean difference has a limit of its own, beside the ratio's."""
+    context = release(tmp_path, "damaged", profile=PROFILE.replace("max_regression = 0.02", "max_regression = 0.5"))
+    seen = next(o for o in certify.STAGE.judge(context).outcomes if o.control == "certify.regression").seen
+    assert "mean difference in nats per byte" in seen
 
 
 def test_one_case_without_a_number_is_missing_coverage(tmp_path: Path) -> None:
