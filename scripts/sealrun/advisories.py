@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 from sealrun import digest, files
 from sealrun.errors import InputMissing, UsageError
 from sealrun.reports import osv, snapshot
+from sealrun.reports.lockfiles import read_locks
 from sealrun.reports.osv import Advisory
-from sealrun.reports.requirements import read_locks
 from sealrun.reports.snapshot import Facts, Rejected, Snapshot
 
 _MAX_RECORD = 32 * 1024 * 1024  # bytes

@@ -141,7 +141,7 @@ def test_facts_changed_by_hand_are_refused(tmp_path: Path) -> None:
 
 def test_the_embedded_snapshot_is_whole_and_covers_every_lock_of_this_project() -> None:
     """The default that ships names its origin and licence, and no advisory of a locked package was left out."""
-    from sealrun.reports.requirements import read_locks
+    from sealrun.reports.lockfiles import read_locks
 
     taken, facts = snapshot.load(project.ROOT / snapshot.FOLDER)
     assert "PyPA" in taken.origin and taken.licence == "CC-BY-4.0" and taken.facts == len(facts.advisories) > 0

@@ -12,7 +12,7 @@ from sealrun import pipeline, venvs
 from sealrun.errors import InputMissing, ToolFailed
 from sealrun.outcome import OutcomeKind, Severity, Verdict
 from sealrun.reports import pip_audit
-from sealrun.reports.requirements import read_locks
+from sealrun.reports.lockfiles import read_locks
 from sealrun.stages import audit
 from tests import locked_project as project
 from tests.locked_project import FORMS, HASH, MINOR, ROOT, TODAY

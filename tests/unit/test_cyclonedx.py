@@ -8,7 +8,8 @@ import pytest
 
 from sealrun.errors import ToolFailed
 from sealrun.reports import cyclonedx
-from sealrun.reports.requirements import Lock, parse_lock
+from sealrun.reports.lockfiles import Lock
+from sealrun.reports.requirements import parse_lock
 
 RECORDED = Path(__file__).resolve().parents[1] / "recorded" / "cyclonedx"
 LOCK = (RECORDED / "lock.txt").read_text("utf-8")

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from sealrun.errors import InputMissing, UsageError
-from sealrun.reports.requirements import lock_files, parse_lock, read_locks
+from sealrun.reports.lockfiles import lock_files, read_locks
+from sealrun.reports.requirements import parse_lock
 
 ROOT = Path(__file__).resolve().parents[2]
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64

@@ -12,9 +12,10 @@ from packaging.version import Version
 from sealrun.errors import ToolFailed
 from sealrun.outcome import Finding, OutcomeKind
 from sealrun.reports import osv, snapshot
+from sealrun.reports.lockfiles import Lock
 from sealrun.reports.osv import Advisory
+from sealrun.reports.pins import Pin
 from sealrun.reports.pip_audit import Question, Report
-from sealrun.reports.requirements import Lock, Pin
 from sealrun.reports.snapshot import Snapshot
 
 type Package = tuple[str, str]

@@ -16,7 +16,8 @@ from packaging.utils import canonicalize_name
 
 from sealrun import __version__, digest, files
 from sealrun.errors import ToolFailed
-from sealrun.reports.requirements import Lock, Pin
+from sealrun.reports.lockfiles import Lock
+from sealrun.reports.pins import Pin
 
 _ALGORITHMS = {"sha256": "SHA-256", "sha384": "SHA-384", "sha512": "SHA-512"}
 _LICENCE_FIELDS = ("id", "name", "acknowledgement")
@@ -78,11 +79,11 @@ def join(written: Written, lock: Lock, *, installed: bool, tool: str) -> dict[st
 
     `tool` is the version of cyclonedx-bom. A pin whose marker is false here is no component.
     """
-    pins = {pin.name: pin for pin in lock.pins if pin.applies}
-    elsewhere = {pin.name for pin in lock.pins} - pins.keys()
+    pins = {(pin.name, pin.version): pin for pin in lock.pins if pin.applies}
+    elsewhere = {pin.name for pin in lock.pins} - {name for name, _ in pins}
     kept = [each for each in written.components if installed or canonicalize_name(each.name) not in elsewhere]
     refs = {each.ref: _purl(each) for each in kept}
-    components = [_component(each, pins.get(canonicalize_name(each.name))) for each in kept]
+    components = [_component(each, pins.get((canonicalize_name(each.name), each.version))) for each in kept]
     root = f"environment:{lock.environment}"
     properties = {
         "sealrun:environment": lock.environment,
@@ -151,7 +152,7 @@ def _component(written: _Component, pin: Pin | None) -> dict[str, Any]:
     hashes = [
         {"alg": _ALGORITHMS[algorithm], "content": content}
         for algorithm, _, content in (value.partition(":") for value in (pin.hashes if pin else ()))
-        if algorithm in _ALGORITHMS and pin and pin.version == written.version
+        if algorithm in _ALGORITHMS
     ]
     licences = _licences(written.licenses)
     return {

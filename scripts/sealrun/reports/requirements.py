@@ -7,20 +7,17 @@ understand is a UsageError naming it. Names are canonical (PEP 503) and versions
 Source: pip's requirements file format; dependency specifiers (PEP 508).
 """
 
-import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 
-from msgspec import Struct, structs
+from msgspec import structs
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from sealrun import digest, files
-from sealrun.errors import InputMissing, UsageError
+from sealrun.errors import UsageError
+from sealrun.reports.pins import STRONG, Pin
 
 # Options of a whole file that name no package: where files come from and what kinds are accepted.
 _SILENT = (
@@ -30,73 +27,8 @@ _SILENT = (
 _NAMING = {"-e": "an editable", "--editable": "an editable", "-r": "an include", "--requirement": "an include"}
 _COMMENT = re.compile(r"(^|\s+)#.*$")
 _HASH = re.compile(r"\s--hash[=\s]\s*(\S+)")
-_STRONG = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
 
 
-class Pin(Struct, frozen=True, kw_only=True, order=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One requirement of a lock. `marker` is "" when it always applies; `hashes` are `ALGORITHM:HEX`, sorted; `flaw` says why
-    it is no hashed pin, "" when it is one (only then is `version` sure to be set); `line` is where it begins."""
-
-    name: str
-    version: str = ""
-    hashes: tuple[str, ...] = ()
-    marker: str = ""
-    extras: tuple[str, ...] = ()
-    flaw: str = ""
-    line: int
-
-    @property
-    def applies(self) -> bool:
-        """Whether the marker holds for this interpreter on this platform."""
-        requirement = Requirement(f"{self.name}; {self.marker}") if self.marker else None
-        return requirement is None or requirement.marker is None or requirement.marker.evaluate()
-
-    @property
-    def purl(self) -> str:
-        """The package URL."""
-        return f"pkg:pypi/{self.name}@{self.version}"
-
-
-class Lock(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One lock: the environment it is for, its name to show, the sha256 of its bytes, and its pins."""
-
-    environment: str
-    path: str
-    sha256: digest.Sha256
-    pins: tuple[Pin, ...]
-
-
-def lock_files(root: Path, targets: Sequence[Path] = ()) -> dict[str, Path]:
-    """Return the locks *targets*, else every `requirements/NAME.txt` of *root*, by environment, sorted.
-
-    A target's environment is its path below the folder that all targets share. Raises InputMissing when there is none.
-    """
-    if targets:
-        paths = sorted({target.resolve() for target in targets})
-        shared = Path(os.path.commonpath([path.parent for path in paths]))
-        return {path.relative_to(shared).as_posix(): path for path in paths}
-    found = {path.stem: path for path in sorted((root / "requirements").glob("*.txt"))}
-    if not found:
-        raise InputMissing(f"{root / 'requirements'}: holds no lock; run `nox -s lock -- --write` first")
-    return found
-
-
-def read_locks(root: Path, targets: Sequence[Path] = ()) -> tuple[Lock, ...]:
-    """Return the locks of `lock_files`. Raises UsageError or InputMissing."""
-    named = lock_files(root, targets).items()
-    return tuple(_lock(name, name if targets else path.relative_to(root).as_posix(), path) for name, path in named)
-
-
-def _lock(environment: str, shown: str, path: Path) -> Lock:
-    data = files.read_bytes(path, "lock")
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{shown}: not UTF-8 ({error.reason}); write it as UTF-8") from error
-    return Lock(environment=environment, path=shown, sha256=digest.of_bytes(data), pins=parse_lock(text, shown))
-
-
-@lru_cache(maxsize=64)  # pure; several stages read the same locks
 def parse_lock(text: str, where: str) -> tuple[Pin, ...]:
     """Return the pins of the lock *text* in its order. Raises UsageError naming *where* and the line."""
     pins = [pin for line, number in _logical_lines(text) if (pin := _pin(line, number, where))]
@@ -105,6 +37,12 @@ def parse_lock(text: str, where: str) -> tuple[Pin, ...]:
     always = {pin.name for pin in pins if not pin.marker}
     twice = {pin.name for pin in pins if times[pin.name] > 1 and (pin.name in always or conditions[pin.name, pin.marker] > 1)}
     return tuple(structs.replace(pin, flaw=pin.flaw or "listed twice") if pin.name in twice else pin for pin in pins)
+
+
+def write(pins: Iterable[Pin]) -> str:
+    """Return the pins that apply here as a requirements file: what a tool takes that reads no other lock."""
+    names = ((f"{pin.name}=={pin.version}" if pin.version else pin.name, pin.hashes) for pin in pins if pin.applies)
+    return "".join(" ".join([name, *(f"--hash={value}" for value in hashes)]) + "\n" for name, hashes in names)
 
 
 def _logical_lines(text: str) -> Iterator[tuple[str, int]]:
@@ -170,4 +108,4 @@ def _flaw(requirement: Requirement, version: str, hashes: tuple[str, ...], rest:
         return f"the option {rest.split()[0]}"
     if not hashes:
         return "no hash"
-    return "" if all(_STRONG.fullmatch(value) for value in hashes) else "a hash that is not sha256, sha384 or sha512"
+    return "" if all(STRONG.fullmatch(value) for value in hashes) else "a hash that is not sha256, sha384 or sha512"

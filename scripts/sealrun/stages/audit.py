@@ -22,9 +22,10 @@ from sealrun.policy import judge as policy
 from sealrun.policy.model import Plan
 from sealrun.reports import openvex, osv, pip_audit, snapshot
 from sealrun.reports.coverage import Audited, Locks, Package, pinned, require_agreement, uncovered
+from sealrun.reports.lockfiles import Lock, read_locks
 from sealrun.reports.osv import Advisory, Affected, Event
+from sealrun.reports.pins import Pin
 from sealrun.reports.pip_audit import Question, Questions, Report, Vulnerability
-from sealrun.reports.requirements import Lock, Pin, read_locks
 from sealrun.reports.snapshot import Facts, Snapshot
 from sealrun.stage import Context, Stage, Work, read_report
 

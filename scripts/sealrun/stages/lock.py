@@ -6,8 +6,9 @@ drift, and so is a requirement that no pin satisfies; an environment without a l
 
 import platform
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 from packaging.requirements import InvalidRequirement, Requirement
@@ -17,9 +18,13 @@ from packaging.version import Version
 from sealrun import digest, files, locks
 from sealrun.errors import InputMissing, UsageError
 from sealrun.outcome import Finding, Judgement, OutcomeKind, check
-from sealrun.reports.requirements import Pin, parse_lock
+from sealrun.policy.judge import listed
+from sealrun.reports import lock_formats
+from sealrun.reports.lockfiles import Lock, elsewhere, lock_files, read_locks
+from sealrun.reports.pins import Pin
 from sealrun.stage import Context, Stage, Work, read_report
 
+_FOLDER = "requirements"
 _LOWEST_PYTHON = Version("3.12")
 _RECORDED = re.compile(r"^# input: (?P<name>\S+) sha256:(?P<sha256>[0-9a-f]{64})$", re.MULTILINE)
 
@@ -47,23 +52,28 @@ class LocksReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     python: str
     locks: tuple[LockReport, ...]
+    unread: tuple[str, ...] = ()
 
 
 def _inputs(context: Context) -> Mapping[str, digest.Sha256]:
-    if context.targets:
-        return {path.as_posix(): digest.of_bytes(files.read_bytes(path, "lock")) for path in context.targets}
-    folder = context.root / "requirements"
+    read = {name: digest.of_file(path) for name, path in lock_files(context.root, context.targets).items()}
+    folder = context.root / _FOLDER
+    if context.targets or not folder.is_dir():
+        return read
     names = [name for name in files.walk_files(folder) if Path(name).suffix in (".in", ".txt", ".overrides")]
-    return {f"requirements/{entry.path}": entry.sha256 for entry in digest.describe_files(folder, names)}
+    return read | {f"{_FOLDER}/{entry.path}": entry.sha256 for entry in digest.describe_files(folder, names)}
 
 
 def _gather(context: Context, work: Work) -> None:
-    if context.targets:
-        reports = [_examine(path, path.name, ()) for path in sorted(context.targets)]
-    else:
-        folder = context.root / "requirements"
-        reports = [_examine_pair(folder, name) for name in sorted({path.stem for path in folder.glob("*.in")} | _locks(folder))]
-    files.write_json(work.out / "locks.json", LocksReport(python=platform.python_version(), locks=tuple(reports)))
+    folder = context.root / _FOLDER
+    found = read_locks(context.root, context.targets)
+    recorded = {lock.path: _recorded(context.root / lock.path) for lock in found if not context.targets}
+    reports = [_report(lock, _drift(folder, lock, recorded)) for lock in found]
+    if not context.targets:
+        reports += [_without_lock(path) for path in sorted(folder.glob("*.in")) if not path.with_suffix(".txt").is_file()]
+    unread = () if context.targets else elsewhere(context.root)
+    report = LocksReport(python=platform.python_version(), locks=tuple(reports), unread=unread)
+    files.write_json(work.out / "locks.json", report)
 
 
 def _judge(context: Context) -> Judgement:
@@ -72,7 +82,8 @@ def _judge(context: Context) -> Judgement:
     unhashed = [problem for problem in problems if problem.kind == "flaw"]
     drifted = [problem for problem in problems if problem.kind == "drift"]
     pins = sum(lock.pins for lock in report.locks)
-    counted = f"{len(report.locks)} locks, {pins} pins"
+    unread = f"; not read, name them to have them judged: {listed(report.unread)}" if report.unread else ""
+    counted = f"{len(report.locks)} locks, {pins} pins{unread}"
     return Judgement(
         outcomes=(
             check(
@@ -107,71 +118,91 @@ def _seen(problems: list[Problem], counted: str) -> str:
     return f"{first.where}{f':{first.line}' if first.line else ''}: {first.message}{more}"
 
 
-def _locks(folder: Path) -> set[str]:
-    return {path.stem for path in folder.glob("*.txt")}
+def _without_lock(source: Path) -> LockReport:
+    problem = Problem(kind="drift", where=f"{_FOLDER}/{source.name}", message=f"has no {source.stem}.txt")
+    return LockReport(path=f"{_FOLDER}/{source.stem}.txt", sha256=digest.of_bytes(b""), pins=0, problems=(problem,))
 
 
-def _examine_pair(folder: Path, name: str) -> LockReport:
-    """Examine `NAME.txt` against `NAME.in` and what that includes."""
-    lock, source = folder / f"{name}.txt", folder / f"{name}.in"
-    if not lock.is_file():
-        problem = Problem(kind="drift", where=f"requirements/{source.name}", message=f"has no {lock.name}")
-        return LockReport(path=f"requirements/{lock.name}", sha256=digest.of_bytes(b""), pins=0, problems=(problem,))
-    return _examine(lock, f"requirements/{lock.name}", tuple(_drift(folder, name)))
-
-
-def _examine(path: Path, where: str, drift: tuple[Problem, ...]) -> LockReport:
-    data = files.read_bytes(path, "lock")
-    pins = parse_lock(_text(data, where), where)
+def _report(lock: Lock, drift: Iterable[Problem]) -> LockReport:
     flaws = tuple(
-        Problem(kind="flaw", where=where, line=pin.line, message=f"{pin.name}: {pin.flaw}") for pin in pins if pin.flaw
+        Problem(kind="flaw", where=lock.path, line=pin.line, message=f"{pin.name}: {pin.flaw}") for pin in lock.pins if pin.flaw
     )
-    if not pins:
-        flaws = (Problem(kind="flaw", where=where, message="pins nothing"),)
-    return LockReport(path=where, sha256=digest.of_bytes(data), pins=len(pins), problems=flaws + drift)
+    if not lock.pins:
+        flaws = (Problem(kind="flaw", where=lock.path, message="pins nothing"),)
+    return LockReport(path=lock.path, sha256=lock.sha256, pins=len(lock.pins), problems=(*flaws, *drift))
 
 
-def _drift(folder: Path, name: str) -> Iterator[Problem]:
-    """Yield each way in which the lock of environment *name* does not follow from its inputs."""
-    where = f"requirements/{name}.txt"
-    text = _text(files.read_bytes(folder / f"{name}.txt", "lock"), where)
-    recorded = {found["name"]: found["sha256"] for found in _RECORDED.finditer(text)}
+def _drift(folder: Path, lock: Lock, recorded: Mapping[str, Mapping[str, str]]) -> Iterable[Problem]:
+    """Return each way in which *lock* does not follow from its inputs, as far as these are known.
+
+    Where one lock records the digests of its inputs all of `requirements/` must: taking a record away is no way out.
+    """
+    path = folder.parent / lock.path
+    if path.parent == folder and (any(recorded.values()) or path.with_suffix(".in").is_file()):
+        return _compiled(folder, lock, recorded[lock.path] if any(recorded.values()) else None)
+    project = path.with_name("pyproject.toml")
+    return _of_project(project, lock) if lock_formats.is_lock(path.name) and project.is_file() else ()
+
+
+def _recorded(path: Path) -> Mapping[str, str]:
+    """Return the digests of the inputs that the lock *path* was compiled from, as it records them."""
+    return {found["name"]: found["sha256"] for found in _RECORDED.finditer(_text(path.read_bytes(), path.name))}
+
+
+def _of_project(project: Path, lock: Lock) -> Iterator[Problem]:
+    """Yield each requirement of the project beside *lock* that no pin of it satisfies."""
+    declared = files.load_toml(project, dict[str, Any]).get("project", {})
+    for line in declared.get("dependencies", []) if isinstance(declared, dict) else []:
+        problem = _unsatisfied(_requirement(str(line), project.name), lock.pins)
+        if problem:
+            yield Problem(kind="drift", where=lock.path, message=f"{project.name}: {problem}")
+
+
+def _compiled(folder: Path, lock: Lock, recorded: Mapping[str, str] | None) -> Iterator[Problem]:
+    """Yield each way in which the lock of `requirements/NAME.in` does not follow from it, digests included where recorded."""
+    name, where = lock.environment, lock.path
     try:
         actual = locks.input_digests(folder, name)
     except InputMissing:
         yield Problem(kind="drift", where=where, message="an input of it is missing")
         return
-    for file in sorted(recorded.keys() | actual.keys()):
-        if recorded.get(file) != actual.get(file):
+    known = actual if recorded is None else recorded
+    for file in sorted(known.keys() | actual.keys()):
+        if known.get(file) != actual.get(file):
             yield Problem(kind="drift", where=where, message=f"{file} changed since the lock was compiled")
-    pins = {pin.name: pin for pin in parse_lock(text, where)}
     sources = [folder.parent / file for file in actual if not file.endswith(".txt")]
     replaced = {r.name for path in sources if path.suffix == ".overrides" for r in _requirements(path)}
     for path in sources:
         for requirement in _requirements(path):
-            problem = _unsatisfied(requirement, pins)
+            problem = _unsatisfied(requirement, lock.pins)
             if problem and (path.suffix == ".overrides" or requirement.name not in replaced):
                 yield Problem(kind="drift", where=where, message=f"{path.name}: {problem}")
 
 
 def _requirements(path: Path) -> list[Requirement]:
     lines = (line.split(" #")[0].strip() for line in _text(path.read_bytes(), path.name).splitlines())
-    try:
-        found = [Requirement(line) for line in lines if line and not line.startswith(("#", "-"))]
-    except InvalidRequirement as error:
-        raise UsageError(f"requirements/{path.name}: {error}; expected one requirement per line") from error
-    for requirement in found:
-        requirement.name = canonicalize_name(requirement.name)
+    found = [_requirement(line, f"{_FOLDER}/{path.name}") for line in lines if line and not line.startswith(("#", "-"))]
     return [requirement for requirement in found if requirement.marker is None or requirement.marker.evaluate()]
 
 
-def _unsatisfied(requirement: Requirement, pins: Mapping[str, Pin]) -> str:
-    pin = pins.get(requirement.name)
-    if pin is None:
+def _requirement(line: str, where: str) -> Requirement:
+    try:
+        found = Requirement(line)
+    except InvalidRequirement as error:
+        raise UsageError(f"{where}: {error}; expected one requirement per line") from error
+    found.name = canonicalize_name(found.name)
+    return found
+
+
+def _unsatisfied(requirement: Requirement, pins: Sequence[Pin]) -> str:
+    """Return why no pin satisfies *requirement*, "" when one does or its marker does not hold here."""
+    if requirement.marker and not requirement.marker.evaluate():
+        return ""
+    versions = [pin.version for pin in pins if pin.name == requirement.name]
+    if not versions:
         return f"{requirement.name} is not pinned"
-    if pin.version and not requirement.specifier.contains(pin.version, prereleases=True):
-        return f"{requirement} is not satisfied by {pin.version}"
-    return ""
+    fits = any(not version or requirement.specifier.contains(version, prereleases=True) for version in versions)
+    return "" if fits else f"{requirement} is not satisfied by {', '.join(versions)}"
 
 
 def _text(data: bytes, where: str) -> str:

@@ -20,9 +20,9 @@ from sealrun.errors import ToolFailed
 from sealrun.outcome import Finding, Judgement, Outcome, OutcomeKind, check
 from sealrun.policy.judge import listed
 from sealrun.policy.model import Plan
-from sealrun.reports import cyclonedx
+from sealrun.reports import cyclonedx, lock_formats, requirements
 from sealrun.reports.cyclonedx import Document
-from sealrun.reports.requirements import Lock, lock_files, read_locks
+from sealrun.reports.lockfiles import Lock, lock_files, read_locks
 from sealrun.stage import Context, Needs, Stage, Work, read_report
 from sealrun.venvs import Environment
 
@@ -100,7 +100,11 @@ def _arguments(context: Context, work: Work, number: int, lock: Lock) -> tuple[s
     common = ("--output-reproducible", "--no-validate", "--sv", "1.6", "--of", "JSON", "-o", str(_raw(work, number)))
     if python := _python(context, lock):
         return "environment", *common, str(python)
-    return "requirements", *common, str(lock_files(context.root, context.targets)[lock.environment])
+    path = lock_files(context.root, context.targets)[lock.environment]
+    if lock_formats.is_lock(path.name):
+        path = work.tmp / f"lock-{number}.txt"
+        files.write_bytes(path, requirements.write(lock.pins).encode())
+    return "requirements", *common, str(path)
 
 
 def _python(context: Context, lock: Lock) -> Path | None:
