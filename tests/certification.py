@@ -109,19 +109,20 @@ def empty_release(
     return context
 
 
-def real_release(tmp: Path, candidate: str = "candidate") -> Context:
-    """Return a context in the new folder *tmp* with the example's models and first twelve cases, a model gate that passed, and
-    the checkout's environments."""
+def real_release(tmp: Path, candidate: str = "candidate", *, cases: int = 12, profile: str = PROFILE) -> Context:
+    """Return a context in the new folder *tmp* with the example's models and first cases, a model gate that passed, and the
+    checkout's environments. An empty *profile* leaves policy as it is."""
     home = tmp / "release"
     for role, source in (("baseline", "baseline"), ("candidate", candidate)):
         (home / role).mkdir(parents=True)
         for name in _FILES:
             shutil.copy(EXAMPLE / source / name, home / role / name)
-    lines = (EXAMPLE / "data" / "eval.jsonl").read_bytes().splitlines(keepends=True)[:12]
+    lines = (EXAMPLE / "data" / "eval.jsonl").read_bytes().splitlines(keepends=True)[:cases]
     (home / "data.jsonl").write_bytes(b"".join(lines))
     for folder in ("policy", "requirements"):
         shutil.copytree(CHECKOUT / folder, tmp / folder)
-    write_gates(tmp / "policy" / "gates.toml", PROFILE, 120)
+    if profile:
+        write_gates(tmp / "policy" / "gates.toml", profile, 120)
     (tmp / ".nox").symlink_to(CHECKOUT / ".nox")
     return pinned(tmp)
 
