@@ -29,6 +29,6 @@ certify = sessions.stage("certify")
 verify = sessions.stage("verify")
 bundle = sessions.stage("bundle")
 
-advisories = sessions.command("advisories", "Import an advisory snapshot: nox -s advisories -- --from FILE")
+advisories = sessions.command("advisories", "Import an advisory snapshot: nox -s advisories -- --from FILE_OR_URL")
 lint = sessions.development("lint", "Check style and types of Sealrun itself (ruff, mypy)")
 test = sessions.development("test", "Run Sealrun's own tests (pytest)")

@@ -81,7 +81,7 @@ def import_records(path: Path, records: tuple[Any, ...]) -> None:
     source = files.empty_folder(path / "records")
     for record in records:
         (source / f"{record['id']}.json").write_text(json.dumps(record), encoding="utf-8")
-    advisories.run(path, source, origin="written for a test", licence="Apache-2.0")
+    advisories.embed(path, source, origin="written for a test", licence="Apache-2.0")
     shutil.rmtree(source)
 
 

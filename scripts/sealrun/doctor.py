@@ -14,8 +14,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from sealrun import clock, files, settings
+from sealrun import clock, settings
 from sealrun.errors import SealrunError, ToolFailed
+from sealrun.reports import index
 from sealrun.sandbox import barriers, program
 
 _LEAST_PYTHON, _LEAST_GIB = (3, 12), 4
@@ -37,12 +38,6 @@ class Diagnosis(Struct, frozen=True, kw_only=True):
     schema: str = "urn:sealrun:doctor:v1"
     production: bool
     checks: tuple[Check, ...]
-
-
-class _Snapshot(Struct, frozen=True, kw_only=True):
-    """The one fact of an advisory snapshot that counts here."""
-
-    as_of: str
 
 
 def doctor(root: Path, *, today: date | None = None, oldest_days: int = 7) -> Diagnosis:
@@ -96,13 +91,12 @@ def _keys() -> Check:
 
 
 def _advisories(root: Path, today: date, oldest_days: int) -> Check:
-    path = root / "policy" / "advisories" / "snapshot.json"
     remedy = "Run `INVARLOCK_ALLOW_NETWORK=1 nox -s advisories`."
     try:
-        as_of = files.decode(files.read_bytes(path, "advisories"), _Snapshot, str(path)).as_of
-        age = (today - date.fromisoformat(as_of[:10])).days
-    except (SealrunError, ValueError) as error:
+        as_of = index.latest(root).as_of
+    except SealrunError as error:
         return Check(name="advisories", good=False, seen=str(error), needed=True, remedy=remedy)
+    age = (today - as_of).days
     good = age <= oldest_days
     return Check(
         name="advisories", good=good, seen=f"as of {as_of}, {age} days old", needed=True, remedy="" if good else remedy

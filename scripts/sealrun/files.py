@@ -194,6 +194,13 @@ def _holds(path: Path, data: bytes) -> bool:
         return False
 
 
+def move(source: Path, target: Path) -> None:
+    """Put the finished file *source* in the place of *target*, in the same folder, once it is on the disk. Raises OSError."""
+    with source.open("rb") as stream:
+        os.fsync(stream.fileno())
+    source.replace(target)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write *value* (msgspec values or plain JSON) as readable JSON with sorted keys and a final newline."""
     write_bytes(path, readable_json(value))

@@ -53,14 +53,13 @@ RUN = (
     Run(".venv/bin/nox -s audit -- --json audit.json", "sessions"),
     Run(".venv/bin/nox -s lock", "sessions"),
     Run(".venv/bin/python docs/measure.py", "release"),
-    Run(".venv/bin/nox -s advisories -- --from all.zip path/to/requirements.txt", "audit"),
-    Run("INVARLOCK_ALLOW_NETWORK=1 .venv/bin/nox -s audit -- path/to/requirements.txt", "audit", code=1),
     Run(".venv/bin/nox -s advisories -- --from all.zip", "audit"),
+    Run("INVARLOCK_ALLOW_NETWORK=1 .venv/bin/nox -s audit -- path/to/requirements.txt", "audit", code=1),
 )
 NOT_RUN = {
     "git clone https://example.com/sealrun.git && cd sealrun": "stands for the repository's own address",
-    "curl -LO https://osv-vulnerabilities.storage.googleapis.com/PyPI/all.zip": "fetches from the public network; the "
-    "tests put a small export in the same layout in its place",
+    "INVARLOCK_ALLOW_NETWORK=1 .venv/bin/nox -s advisories": "fetches from the public network; the tests take a small export "
+    "in the same layout",
     "INVARLOCK_ALLOW_NETWORK=1 .venv/bin/nox -s lock -- --check": "depends on what an index offers today",
     "INVARLOCK_ALLOW_NETWORK=1 .venv/bin/nox -s lock -- --upgrade": "depends on what an index offers today",
     "INVARLOCK_ALLOW_NETWORK=1 python3 scripts/bootstrap.py test": "is what runs this test",

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import sealrun.stage
-from sealrun import pipeline, venvs
-from sealrun.errors import InputMissing, ToolFailed
+from sealrun import advisories, pipeline, venvs
+from sealrun.errors import InputMissing, ToolFailed, UsageError
 from sealrun.outcome import OutcomeKind, Severity, Verdict
-from sealrun.reports import pip_audit
+from sealrun.reports import index, pip_audit
 from sealrun.reports.lockfiles import read_locks
 from sealrun.stages import audit
 from tests import locked_project as project
@@ -288,8 +288,30 @@ def test_facts_that_do_not_belong_to_the_snapshot_are_refused(tmp_path: Path) ->
     """Somebody edited the advisories: wrong configuration, exit 2."""
     root = vulnerable(tmp_path / "p")
     project.edit(root / "policy" / "advisories" / "facts.json", '"fixed": "2.0"', '"fixed": "1.0"')
-    said = project.run(audit.STAGE, project.context(root))
-    assert (said.verdict, said.error_code) == (Verdict.ERROR, 2)
+    with pytest.raises(UsageError, match="expected"):
+        project.run(audit.STAGE, project.context(root))
+
+
+def test_a_local_index_is_used_where_it_is_newer_and_refused_where_it_is_torn(tmp_path: Path) -> None:
+    """A refreshed snapshot needs no commit; its package that no lock of the policy knew is judged; half of it is wrong input."""
+    root = vulnerable(tmp_path / "p")
+    other = tmp_path / "other.txt"
+    other.write_text(f"spare-part==1.0 {HASH}\n", encoding="utf-8")
+    part = {"package": {"ecosystem": "PyPI", "name": "spare-part"}, "versions": ["1.0"]}
+    source = tmp_path / "records"
+    source.mkdir()
+    (source / "PYSEC-2026-5.json").write_text(
+        json.dumps({"id": "PYSEC-2026-5", "modified": "2026-03-09T00:00:00Z", "affected": [part]}), encoding="utf-8"
+    )
+    advisories.refresh(root, str(source))
+    ctx = project.context(root, targets=(other,))
+    said = project.run(audit.STAGE, ctx)
+    assert [finding.rule for finding in project.findings(said, "audit.clean")] == ["PYSEC-2026-5"]
+    assert "2026-03-09" in project.outcome(said, "audit.fresh").seen
+    (path,) = (root / index.FOLDER).glob("*.sqlite")
+    path.write_bytes(path.read_bytes()[:-512])
+    with pytest.raises(UsageError, match="torn"):
+        project.run(audit.STAGE, ctx)
 
 
 def test_no_snapshot_is_an_input_that_is_missing(tmp_path: Path) -> None:

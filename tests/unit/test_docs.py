@@ -129,7 +129,7 @@ def known_options() -> set[str]:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_options_exist(page: Path) -> None:
     """Every option that a page names is one of our commands', or known to be somebody else's."""
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text("utf-8")))
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", page.read_text("utf-8")))
     assert named <= known_options() | FOREIGN
 
 

@@ -22,8 +22,8 @@ LAYERS = (
     {"venvs", "sandbox"},
     {"clock", "digest", "errors", "files", "masking", "outcome", "settings"},
 )
-WITHIN = {"engines", "sessions", "release", "doctor", "scaffold", "console", "result", "reports", "policy", "evidence", "venvs",
-          "sandbox", "clock", "digest", "errors", "files", "masking", "outcome", "settings", "__main__", "program"}  # fmt: skip
+WITHIN = {"advisories", "engines", "sessions", "release", "doctor", "scaffold", "console", "result", "reports", "policy",
+          "evidence", "venvs", "sandbox", "clock", "digest", "errors", "files", "masking", "outcome", "settings", "__main__", "program"}  # fmt: skip
 
 
 def modules() -> list[Path]:

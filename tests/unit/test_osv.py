@@ -80,12 +80,16 @@ def plain(value: dict[str, Any], name: str, version: str) -> bool:
 
 def within(events: list[dict[str, str]], at: ParsedVersion) -> bool:
     """Split a range into intervals, oldest first, and look for one around *at*."""
-    lowest = Version("0.dev0")
-    ordered = sorted(events, key=lambda e: lowest if next(iter(e.values())) == "0" else Version(next(iter(e.values()))))
+    lowest, legacy = Version("0.dev0"), Version("0.dev1")  # before every version there is, in this order
+
+    def place(event: dict[str, str]) -> ParsedVersion:
+        ((kind, text),) = event.items()
+        return lowest if (kind, text) == ("introduced", "0") else Version(text) if valid(text) else legacy
+
     start: ParsedVersion | None = None
-    for event in ordered:
-        (kind, text), *_ = event.items()
-        here = lowest if (kind, text) == ("introduced", "0") else Version(text)
+    for event in sorted(events, key=place):
+        ((kind, _),) = event.items()
+        here = place(event)
         if kind == "introduced" and start is None:
             start = here
         elif kind == "fixed" and start is not None:
@@ -119,6 +123,11 @@ CASES = [
     (record(versions=["1.0"], name="other"), "1.0", False),
     (record(versions=["1.0"], withdrawn="2026-02-01T00:00:00Z"), "1.0", False),
     (record(versions=["1.0"], ranges=[span({"introduced": "0"}, kind="GIT")]), "0.9", False),
+    (record(versions=["1.0"], ranges=[span({"introduced": "0"}, {"fixed": "0.2-n653"})]), "1.0", True),
+    (record(versions=["1.0"], ranges=[span({"introduced": "0"}, {"fixed": "0.2-n653"})]), "0.1", False),
+    (record(versions=["1.0"], ranges=[span({"introduced": "2019-09-12"}, {"fixed": "0.9"})]), "0.5", True),
+    (record(versions=["1.0"], ranges=[span({"introduced": "0"}, {"fixed": "x-1"}, {"introduced": "2"})]), "2.5", True),
+    (record(versions=["1.0"], ranges=[span({"introduced": "0"}, {"last_affected": "x-1"}, {"introduced": "2"})]), "1.5", False),
 ]
 
 

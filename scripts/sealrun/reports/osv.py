@@ -3,15 +3,18 @@
 Rules: a fact keeps id, aliases, affected versions and ranges, dates and severity of a record, no prose; a record that cannot be
 evaluated for PyPI is refused with its reason, never cut down; a version is affected when a record lists it or an ECOSYSTEM
 range holds it (PEP 440; introduced "0" is before everything, `fixed` excludes, `last_affected` includes); a local version is
-affected also when its public version is; a withdrawn record affects nothing; GIT ranges say nothing about a version.
+affected also when its public version is; a withdrawn record affects nothing; GIT ranges say nothing about a version. A bound
+that is no PEP 440 version comes before every one that is, as OSV orders them, and is taken from a record that lists versions
+alone.
 
 This is the judge's own reading. The audit environment has another one in `inside/osv_service.py`, and both must agree.
 
 Source: Open Source Vulnerability format 1.6, "Evaluation"; PEP 440.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, structs
 from packaging.utils import canonicalize_name
@@ -90,12 +93,13 @@ class _Range(Struct, frozen=True):
 
 class _Affected(Struct, frozen=True):
     package: _Package | None = None
-    versions: tuple[str, ...] = ()
-    ranges: tuple[_Range, ...] = ()
+    versions: tuple[str, ...] | None = ()
+    ranges: Any = ()  # of another ecosystem they may be anything
+    severity: tuple[Rating, ...] | None = ()
 
 
 class _Specific(Struct, frozen=True):
-    severity: str | None = None
+    severity: Any = None
 
 
 class _Record(Struct, frozen=True):
@@ -118,7 +122,8 @@ def understand(value: object, where: str) -> Advisory:
     """Return the facts of a decoded OSV record. Raises UsageError naming *where*."""
     record = files.convert(value, _Record, where)
     affected = [block for block in record.affected if block.package and block.package.ecosystem == ECOSYSTEM]
-    word = (record.database_specific.severity if record.database_specific else None) or ""
+    word = str(record.database_specific.severity if record.database_specific else "")
+    ratings = [*(record.severity or ()), *(rating for block in affected for rating in block.severity or ())]
     try:
         return Advisory(
             id=record.id,
@@ -126,8 +131,8 @@ def understand(value: object, where: str) -> Advisory:
             modified=record.modified,
             withdrawn=record.withdrawn or "",
             severity=Severity(_WORDS.get(word.upper(), "unknown")),
-            ratings=tuple(record.severity or ()),
-            affected=tuple(_facts(block, bool(record.withdrawn)) for block in affected),
+            ratings=tuple(dict.fromkeys(ratings)),
+            affected=tuple(_facts(block, bool(record.withdrawn), where) for block in affected),
         )
     except ValueError as error:
         raise UsageError(f"{where}: {error}; expected an OSV record that can be evaluated") from error
@@ -159,50 +164,87 @@ def _blocks(advisory: Advisory, package: str) -> Iterator[Affected]:
     return (block for block in advisory.affected if block.package == package)
 
 
-def _facts(block: _Affected, withdrawn: bool) -> Affected:
+def _facts(block: _Affected, withdrawn: bool, where: str) -> Affected:
     """Return the facts of one block. Raises ValueError when it says nothing that can be evaluated."""
     assert block.package
-    ranges = tuple(_events(found.events) for found in block.ranges if found.type == "ECOSYSTEM")
-    if not ranges and not block.versions and not withdrawn:
+    ranges = files.convert(block.ranges or (), tuple[_Range, ...], where)
+    listed = tuple(sorted(set(block.versions or ())))
+    if not listed and all(found.type != "ECOSYSTEM" for found in ranges) and not withdrawn:
         raise ValueError(f"{block.package.name}: names neither versions nor a range of them")
-    return Affected(package=canonicalize_name(block.package.name), versions=tuple(sorted(set(block.versions))), ranges=ranges)
+    events = (_events(found.events, bool(listed)) for found in ranges if found.type == "ECOSYSTEM")
+    return Affected(package=canonicalize_name(block.package.name), versions=listed, ranges=tuple(filter(None, events)))
 
 
-def _events(events: tuple[dict[str, str], ...]) -> tuple[Event, ...]:
+def _events(events: tuple[dict[str, str], ...], lists_versions: bool) -> tuple[Event, ...]:
     """Return the events of a range. Raises ValueError for one without a meaning or without a PEP 440 version."""
     understood = tuple(files.convert(event, Event, "event") for event in events)
-    for event in understood:
+    early = [event for event in understood if not _orderly(event)]
+    for event in early:
         kind, at = event.kind
-        if (kind, at) not in (("introduced", "0"), ("limit", "*")):
-            Version(at)
+        if kind == "limit" or not lists_versions:
+            Version(at)  # says what is wrong with it
     if all(event.introduced is UNSET for event in understood):
         raise ValueError("a range has no introduced event")
-    return understood
+    return _after(early, understood) if early else understood
+
+
+def _orderly(event: Event) -> bool:
+    kind, at = event.kind
+    return (kind, at) in (("introduced", "0"), ("limit", "*")) or _version(at) is not None
+
+
+def _after(early: Sequence[Event], events: tuple[Event, ...]) -> tuple[Event, ...]:
+    """Return *events* as they stand past the *early* ones, which come before every PEP 440 version."""
+    zero = Event(introduced="0")
+    inside = zero in events
+    for event in early:
+        inside = event.kind[0] == "introduced"
+    rest = tuple(event for event in events if event not in early and event != zero)
+    return (zero, *rest) if inside else rest
 
 
 def _holds(block: Affected, version: Version) -> bool:
-    return any(_equal(listed, version) for listed in block.versions) or any(_in_range(r, version) for r in block.ranges)
+    return any(_version(listed) == version for listed in block.versions) or any(_in_range(r, version) for r in block.ranges)
 
 
-def _equal(listed: str, version: Version) -> bool:
+@lru_cache(maxsize=4096)
+def _version(text: str) -> Version | None:
     try:
-        return Version(listed) == version
-    except InvalidVersion:  # a legacy version equals no pin
-        return False
+        return Version(text)
+    except InvalidVersion:
+        return None
 
 
 def _in_range(events: tuple[Event, ...], version: Version) -> bool:
-    """Walk the events in version order; the last one at or before *version* decides."""
-    limits = [at for kind, at in (event.kind for event in events) if kind == "limit"]
-    if limits and "*" not in limits and not any(version < Version(limit) for limit in limits):
+    limits, intervals = _intervals(events)
+    if limits and not any(version < limit for limit in limits):
         return False
-    inside = False
-    for kind, at in sorted((event.kind for event in events), key=_position):
-        if kind == "introduced" and (at == "0" or version >= Version(at)):
-            inside = True
-        elif (kind == "fixed" and version >= Version(at)) or (kind == "last_affected" and version > Version(at)):
-            inside = False
-    return inside
+    return any(
+        (low is None or low <= version) and (high is None or version < high or (closed and version == high))
+        for low, high, closed in intervals
+    )
+
+
+type _Interval = tuple[Version | None, Version | None, bool]
+"""From (None: the beginning), to (None: no end), and whether the end is part of it."""
+
+
+@lru_cache(maxsize=4096)
+def _intervals(events: tuple[Event, ...]) -> tuple[tuple[Version, ...], tuple[_Interval, ...]]:
+    """Return the limits of a range (none when one of them is endless), and where its events, in version order, are inside."""
+    said = sorted((event.kind for event in events), key=_position)
+    limits = [at for kind, at in said if kind == "limit"]
+    found: list[_Interval] = []
+    start: tuple[Version | None] | None = None
+    for kind, at in said:
+        if kind == "introduced":
+            start = start or (None if at == "0" else Version(at),)
+        elif kind in ("fixed", "last_affected") and start:
+            found.append((start[0], Version(at), kind == "last_affected"))
+            start = None
+    if start:
+        found.append((start[0], None, False))
+    return () if "*" in limits else tuple(map(Version, limits)), tuple(found)
 
 
 def _position(event: tuple[str, str]) -> tuple[bool, Version]:
@@ -223,11 +265,8 @@ def condense(advisory: Advisory, packages: frozenset[str]) -> Advisory:
 
 
 def _says_more(listed: str, ranges: tuple[tuple[Event, ...], ...]) -> bool:
-    try:
-        version = Version(listed)
-    except InvalidVersion:  # a legacy version equals no pin
-        return False
-    return not any(_in_range(events, version) for events in ranges)
+    version = _version(listed)
+    return version is not None and not any(_in_range(events, version) for events in ranges)
 
 
 def by_package(advisories: tuple[Advisory, ...]) -> Mapping[str, tuple[Advisory, ...]]:

@@ -9,7 +9,7 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from sealrun import digest, files
 from sealrun.errors import UsageError
@@ -52,14 +52,24 @@ class Snapshot(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 def load(folder: Path) -> tuple[Snapshot, Facts]:
     """Return the snapshot in *folder*. Raises InputMissing, or UsageError when facts and snapshot do not belong together."""
-    snapshot = files.decode(files.read_bytes(folder / SNAPSHOT, "advisories"), Snapshot, str(folder / SNAPSHOT))
+    snapshot = read(folder / SNAPSHOT)
     data = files.read_bytes(folder / FACTS, "advisories")
     if digest.of_bytes(data) != snapshot.facts_sha256:
         raise UsageError(
             f"{folder / FACTS}: got sha256 {digest.of_bytes(data)}, expected {snapshot.facts_sha256} of {SNAPSHOT}; "
-            "import the snapshot again with `nox -s advisories -- --from FILE`"
+            "import the snapshot again with `nox -s advisories -- --embed --from FILE`"
         )
     return snapshot, files.decode(data, Facts, str(folder / FACTS))
+
+
+def read(path: Path) -> Snapshot:
+    """Return the `snapshot.json` at *path*. Raises InputMissing or UsageError."""
+    return files.decode(files.read_bytes(path, "advisories"), Snapshot, str(path))
+
+
+def of_facts(snapshot: Snapshot, facts: Facts) -> Snapshot:
+    """Return *snapshot* as the one that *facts* belong to."""
+    return structs.replace(snapshot, facts=len(facts.advisories), facts_sha256=digest.of_bytes(files.readable_json(facts)))
 
 
 def write(folder: Path, snapshot: Snapshot, facts: Facts) -> None:

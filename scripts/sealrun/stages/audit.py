@@ -20,7 +20,7 @@ from sealrun.errors import ToolFailed
 from sealrun.outcome import Finding, Judgement, Outcome, OutcomeKind, check
 from sealrun.policy import judge as policy
 from sealrun.policy.model import Plan
-from sealrun.reports import openvex, osv, pip_audit, snapshot
+from sealrun.reports import index, openvex, osv, pip_audit, snapshot
 from sealrun.reports.coverage import Audited, Locks, Package, pinned, require_agreement, uncovered
 from sealrun.reports.lockfiles import Lock, read_locks
 from sealrun.reports.osv import Advisory, Affected, Event
@@ -34,17 +34,18 @@ _CLOCK_SKEW_DAYS = 1
 
 
 def _inputs(context: Context) -> Mapping[str, digest.Sha256]:
-    folder = context.root / snapshot.FOLDER
-    advisories = {name: files.read_bytes(folder / name, "advisories") for name in (snapshot.FACTS, snapshot.SNAPSHOT)}
+    locks = read_locks(context.root, context.targets)
+    taken, _ = index.known(context.root, _names(locks))
     return {
-        **{lock.path: lock.sha256 for lock in read_locks(context.root, context.targets)},
-        **{f"advisories/{name}": digest.of_bytes(data) for name, data in advisories.items()},
+        **{lock.path: lock.sha256 for lock in locks},
+        f"advisories/{snapshot.FACTS}": taken.facts_sha256,
+        f"advisories/{snapshot.SNAPSHOT}": digest.of_bytes(files.readable_json(taken)),
     }
 
 
 def _gather(context: Context, work: Work) -> None:
     locks = read_locks(context.root, context.targets)
-    taken, facts = snapshot.load(context.root / snapshot.FOLDER)
+    taken, facts = index.known(context.root, _names(locks))
     snapshot.write(work.out, taken, facts)
     files.write_json(work.out / "locks.json", Locks(locks=tuple(map(_without_hashes, locks))))
     files.write_json(work.tmp / "facts.json", Facts(advisories=(*facts.advisories, _canary())))
@@ -72,6 +73,10 @@ def _judge(context: Context) -> Judgement:
         findings=(*gaps, *judged.findings),
         reports={"openvex.json": vex} if vex else {},
     )
+
+
+def _names(locks: Sequence[Lock]) -> set[str]:
+    return {name for name, _ in pinned(locks)}
 
 
 def _without_hashes(lock: Lock) -> Lock:
@@ -181,7 +186,7 @@ def _coverage(evidence: Audited, gaps: Sequence[Finding]) -> Outcome:
 def _coverage_remedy(gaps: Sequence[Finding]) -> str:
     rules = {gap.rule for gap in gaps}
     if rules & {"left-out", "rejected"}:
-        return "import advisories for these packages: `nox -s advisories -- --from FILE`"
+        return "import a snapshot that knows these packages: `nox -s advisories`"
     if rules & {"flaw", "empty"}:
         return "compile the lock again with hashes: `nox -s lock -- --write`"
     return "read logs/audit/pip-audit.stderr, then run `nox -s audit` again"
@@ -204,7 +209,7 @@ def _fresh(plan: Plan, taken: Snapshot) -> Outcome:
     return policy.deployment_check(
         plan, "audit.fresh", -_CLOCK_SKEW_DAYS <= age <= longest,
         seen=f"advisories as of {taken.as_of}, {age} days before the day of judgement",
-        expected=f"at most {longest} days", remedy="import a newer snapshot: `nox -s advisories -- --from FILE`",
+        expected=f"at most {longest} days", remedy="import a newer snapshot: `nox -s advisories`",
         evidence="evidence/audit/snapshot.json",
     )  # fmt: skip
 
