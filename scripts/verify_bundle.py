@@ -1,15 +1,23 @@
 #!/usr/bin/env python3
 """Verify a Sealrun evidence bundle. One file, nothing but Python 3.9 or newer, any operating system, no network.
 
-    python3 verify_bundle.py NAME-VERSION.evidence.tar --fingerprint sha256:...
-    python3 verify_bundle.py NAME-VERSION.evidence.tar --trust release.pub --files FOLDER
+    python3 -I verify_bundle.py NAME-VERSION.evidence.tar --fingerprint sha256:...
+    python3 -I verify_bundle.py NAME-VERSION.evidence.tar --trust release.pub --files FOLDER
 
 The envelopes (NAME-VERSION.intoto.jsonl) and report.html lie beside the bundle. Nothing is extracted, nothing in the bundle is
-run, and nothing is written but the file that --json names. The format is described in docs/bundle-format.md.
+run, no module is taken from the folder of this file, and nothing is written but the file that --json names. The format is
+described in docs/bundle-format.md.
 
 Exit codes: 0 verified, and every gate said yes; 1 verified, but a gate said no; 2 wrong use, or nobody to trust; 3 a file is
 missing or cannot be read; 5 not what was signed.
 """
+
+# ruff: noqa: E402 - the path is cleared before anything else is imported
+
+import sys
+
+if __name__ == "__main__" and not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
+    del sys.path[0]  # the folder of this file: a module beside a bundle that was sent is not run
 
 import argparse
 import base64
@@ -19,9 +27,14 @@ import json
 import os
 import re
 import stat
-import sys
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, List, NamedTuple, NoReturn, Optional, Set, Tuple
+from typing import Any, BinaryIO, Callable, Dict, List, NamedTuple, NoReturn, Optional, Set, Tuple
+
+try:  # several times faster; without it this file verifies Ed25519 by itself
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+except ImportError:
+    Ed25519PublicKey = None  # type: ignore[assignment, misc]
 
 # ---------------------------------------------------------------------------------------------------------------- refusals
 
@@ -108,7 +121,7 @@ def sound_key(raw: bytes) -> bool:
     return point is not None and double(double(double(point)))[0] % P != 0
 
 
-def signed(raw_key: bytes, message: bytes, signature: bytes) -> bool:
+def verify_ed25519(raw_key: bytes, message: bytes, signature: bytes) -> bool:
     """Return whether *signature* is that of *message* by the key; without the cofactor, canonical scalars alone."""
     point = decode_point(raw_key)
     if point is None or len(signature) != 64:
@@ -137,21 +150,96 @@ def base_point() -> Point:
 
 BASE = base_point()
 
+# -------------------------------------------------------------------------- ECDSA over P-256 with SHA-256 (FIPS 186-5, 6.4.2)
+
+Q = 2**256 - 2**224 + 2**192 + 2**96 - 1
+N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
+Affine = Optional[Tuple[int, int]]  # None is the point at infinity
+GENERATOR: Affine = (
+    0x6B17D1F2E12C4247F8BCE6E563A440F277037D812DEB33A0F4A13945D898C296,
+    0x4FE342E2FE1A7F9B8EE7EB4A7C0F9E162BCE33576B315ECECBB6406837BF51F5,
+)
+
+
+def plus(a: Affine, b: Affine) -> Affine:
+    """Return the sum of two points of P-256."""
+    if a is None or b is None:
+        return a or b
+    if a[0] == b[0] and (a[1] + b[1]) % Q == 0:
+        return None
+    if a == b:
+        slope = 3 * (a[0] * a[0] - 1) * pow(2 * a[1], -1, Q) % Q
+    else:
+        slope = (b[1] - a[1]) * pow(b[0] - a[0], -1, Q) % Q
+    x = (slope * slope - a[0] - b[0]) % Q
+    return x, (slope * (a[0] - x) - a[1]) % Q
+
+
+def decode_affine(raw: bytes) -> Affine:
+    """Return the point that 65 bytes stand for; None when they are no uncompressed point of the curve."""
+    x, y = int.from_bytes(raw[1:33], "big"), int.from_bytes(raw[33:], "big")
+    if len(raw) != 65 or raw[0] != 4 or x >= Q or y >= Q or (y * y - x * x * x + 3 * x - B) % Q:
+        return None
+    return x, y
+
+
+def encode_pair(r: int, s: int) -> bytes:
+    """Return a signature in the one DER form."""
+    numbers = [number.to_bytes(number.bit_length() // 8 + 1, "big") for number in (r, s)]
+    body = b"".join(b"\2" + bytes([len(number)]) + number for number in numbers)
+    return b"\x30" + bytes([len(body)]) + body
+
+
+def verify_p256(raw_key: bytes, message: bytes, signature: bytes) -> bool:
+    """Return whether *signature* is that of *message* by the key: DER in its one form, the smaller of the two values of s."""
+    key = decode_affine(raw_key)
+    if key is None or not 8 <= len(signature) <= 72:
+        return False
+    cut = 4 + signature[3]
+    r, s = int.from_bytes(signature[4:cut], "big"), int.from_bytes(signature[cut + 2 :], "big")
+    if not 0 < r < N or not 0 < s <= N // 2 or encode_pair(r, s) != signature:
+        return False
+    inverse = pow(s, -1, N)
+    u, v = int.from_bytes(hashlib.sha256(message).digest(), "big") * inverse % N, r * inverse % N
+    both, result = plus(GENERATOR, key), None
+    for bit in range(255, -1, -1):  # [u]G + [v]K, both scalars at once
+        result = plus(result, result)
+        result = plus(result, (None, GENERATOR, key, both)[(u >> bit & 1) | (v >> bit & 1) << 1])
+    return result is not None and result[0] % N == r
+
+
 # ------------------------------------------------------------------------------------------------------------- public keys
 
-SPKI_HEAD = bytes.fromhex("302a300506032b6570032100")
+SPKI_HEADS = {  # by the bytes of the key that follows it
+    32: bytes.fromhex("302a300506032b6570032100"),  # Ed25519 (RFC 8410)
+    65: bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d030107034200"),  # P-256 (RFC 5480)
+}
 SHA256_NAME = re.compile("sha256:[0-9a-f]{64}")
 
 
 class Key(NamedTuple):
-    """A public key: its 32 bytes, and the sha256 of its SubjectPublicKeyInfo."""
+    """A public key: its 32 bytes (Ed25519) or 65 (P-256), and the sha256 of its SubjectPublicKeyInfo."""
 
     raw: bytes
     keyid: str
 
 
+def signed(key: Key, message: bytes, signature: bytes) -> bool:
+    """Return whether *signature* is that of *message* by the key."""
+    if len(key.raw) == 65:
+        return verify_p256(key.raw, message, signature)
+    if Ed25519PublicKey is None:
+        return verify_ed25519(key.raw, message, signature)
+    try:
+        Ed25519PublicKey.from_public_bytes(key.raw).verify(signature, message)
+    except InvalidSignature:
+        return False
+    return True
+
+
 def parse_key(data: bytes) -> Optional[Key]:
-    """Return the key in PEM *data*, None when it holds no sound Ed25519 key."""
+    """Return the key in PEM *data*, None when it holds no sound key of a kind known here."""
     try:
         lines = [line.strip() for line in data.decode("ascii").splitlines() if line.strip()]
         if lines[:1] != ["-----BEGIN PUBLIC KEY-----"] or lines[-1:] != ["-----END PUBLIC KEY-----"]:
@@ -159,9 +247,11 @@ def parse_key(data: bytes) -> Optional[Key]:
         der = base64.b64decode("".join(lines[1:-1]), validate=True)
     except ValueError:
         return None
-    if len(der) != 44 or not der.startswith(SPKI_HEAD) or not sound_key(der[12:]):
-        return None
-    return Key(der[12:], hashlib.sha256(der).hexdigest())
+    for size, head in SPKI_HEADS.items():
+        raw = der[len(head) :]
+        if len(raw) == size and der.startswith(head) and (sound_key(raw) if size == 32 else decode_affine(raw)):
+            return Key(raw, hashlib.sha256(der).hexdigest())
+    return None
 
 
 def accepted_keyids(trust: Optional[str], fingerprint: Optional[str]) -> Set[str]:
@@ -179,7 +269,7 @@ def accepted_keyids(trust: Optional[str], fingerprint: Optional[str]) -> Set[str
     for path in sorted(place.glob("*.pub")) if place.is_dir() or not trust else [place]:
         key = parse_key(read_file(path, 65536))
         if key is None:
-            raise WrongUse("%s: not the PEM of one sound Ed25519 public key; expected a file like release.pub" % path)
+            raise WrongUse("%s: not the PEM of one sound public key; expected a file like release.pub" % path)
         found.add(key.keyid)
     return found
 
@@ -314,7 +404,7 @@ def check_names(names: List[str]) -> None:
 
 # ----------------------------------------------------------------------------------------------------------- strict JSON
 
-MAX_DEPTH = 64
+MAX_DEPTH, MAX_VALUES, MAX_DIGITS = 64, 1_000_000, 40
 HEX = re.compile("[0-9a-f]{64}")
 DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
@@ -331,8 +421,21 @@ def parse_json(data: bytes, where: str) -> Any:
     def constant(name: str) -> NoReturn:
         raise ValueError("%s is not JSON" % name)
 
+    def short(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+        def number(text: str) -> Any:
+            if len(text) > MAX_DIGITS:
+                raise ValueError("a number of %d characters" % len(text))
+            return kind(text)
+
+        return number
+
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=constant)
+        if sum(data.count(mark) for mark in (b",", b"[", b"{")) > MAX_VALUES:
+            raise ValueError("more than %d values" % MAX_VALUES)
+        value = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=unique, parse_constant=constant, parse_int=short(int), parse_float=short(float),
+        )  # fmt: skip
         level, depth = [value], 0
         while level:
             depth += 1
@@ -589,7 +692,7 @@ class Verifier:
     def _signatures(self, envelopes: List[Envelope]) -> Dict[str, Any]:
         for number, envelope in enumerate(envelopes, 1):
             head = b"DSSEv1 28 application/vnd.in-toto+json %d " % len(envelope.payload)
-            if envelope.keyid != self.key.keyid or not signed(self.key.raw, head + envelope.payload, envelope.signature):
+            if envelope.keyid != self.key.keyid or not signed(self.key, head + envelope.payload, envelope.signature):
                 refuse("envelope %d" % number, "no valid signature by sha256:%s" % self.key.keyid)
         release: Dict[str, Any] = document(envelopes[0].payload, SUMMARY_SHAPE, "envelope 1")
         present = self.archive.below(ATTESTATION) + self.archive.below(STATEMENT)
@@ -770,7 +873,7 @@ class Verifier:
     def _member_key(self, name: str) -> Key:
         key = parse_key(self.archive.read(name))
         if key is None:
-            refuse(name, "not the PEM of one sound Ed25519 public key")
+            refuse(name, "not the PEM of one sound public key")
         return key
 
 

@@ -1,10 +1,12 @@
-"""Keys: Ed25519 private keys of this user as files, made on first use, and public keys as recipients hand them over.
+"""Keys: Ed25519 private keys of this user as files, made on first use, and public keys as recipients hand them over, of Ed25519
+or P-256 (what most key services and tokens hold).
 
 Rules: the key folder is 0700 and the files 0600; a folder or key that others can use, a link, or a key of another kind is
 refused; a key is made whole or not at all, and two processes that make one at once end up with the same; a public key that is
-no sound point of the curve (not canonical, of small order, not on it) is refused before it verifies anything.
+no sound point of its curve (not canonical, of small order, not on it) is refused before it verifies anything; an ECDSA signature
+has one form (shortest DER, the smaller of the two values of s), so that no byte of it can be another.
 
-Source: RFC 8032 (Ed25519), RFC 8410 (PKCS #8 and SubjectPublicKeyInfo).
+Source: RFC 8032 (Ed25519), RFC 8410 and RFC 5480 (SubjectPublicKeyInfo), FIPS 186-5 (ECDSA).
 """
 
 import base64
@@ -13,8 +15,10 @@ import tempfile
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from msgspec import Struct
 
 from sealrun import digest, files, settings
@@ -24,20 +28,34 @@ RELEASE = "release"
 
 _LIMIT = 64 * 1024  # bytes of a key file
 _PEM_BEGIN, _PEM_END = "-----BEGIN PUBLIC KEY-----", "-----END PUBLIC KEY-----"
-_SPKI_HEAD = bytes.fromhex("302a300506032b6570032100")  # SubjectPublicKeyInfo of an Ed25519 key, before its 32 bytes
+_SPKI_HEADS = {  # of the SubjectPublicKeyInfo, by the bytes of the key behind it
+    32: bytes.fromhex("302a300506032b6570032100"),  # Ed25519
+    65: bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d030107034200"),  # P-256, uncompressed
+}
 _P = 2**255 - 19
 _D = -121665 * pow(121666, -1, _P) % _P
+_N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # the order of P-256
 
 
 class PublicKey(Struct, frozen=True, kw_only=True, order=True):
-    """An Ed25519 public key: its 32 bytes."""
+    """A public key: the 32 bytes of Ed25519, or the 65 of an uncompressed point of P-256."""
 
     raw: bytes
 
     @property
+    def spki(self) -> bytes:
+        """The DER SubjectPublicKeyInfo."""
+        return _SPKI_HEADS[len(self.raw)] + self.raw
+
+    @property
+    def kind(self) -> str:
+        """`ed25519` or `p256`."""
+        return "ed25519" if len(self.raw) == 32 else "p256"
+
+    @property
     def keyid(self) -> digest.Sha256:
         """The sha256 of the DER SubjectPublicKeyInfo."""
-        return digest.of_bytes(_SPKI_HEAD + self.raw)
+        return digest.of_bytes(self.spki)
 
     @property
     def fingerprint(self) -> str:
@@ -46,17 +64,30 @@ class PublicKey(Struct, frozen=True, kw_only=True, order=True):
 
     @property
     def pem(self) -> bytes:
-        """The key as a PEM file."""
-        body = base64.b64encode(_SPKI_HEAD + self.raw).decode("ascii")
-        return f"{_PEM_BEGIN}\n{body}\n{_PEM_END}\n".encode("ascii")
+        """The key as a PEM file, in lines of 64 characters."""
+        body = base64.b64encode(self.spki).decode("ascii")
+        lines = "\n".join(body[at : at + 64] for at in range(0, len(body), 64))
+        return f"{_PEM_BEGIN}\n{lines}\n{_PEM_END}\n".encode("ascii")
 
     def signed(self, message: bytes, signature: bytes) -> bool:
         """Return whether *signature* is this key's over *message*."""
         try:
-            Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, message)
-        except InvalidSignature:
+            if self.kind == "ed25519":
+                Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, message)
+                return True
+            if signature != normal(signature):
+                return False
+            known = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), self.raw)
+            known.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+        except (InvalidSignature, ValueError):
             return False
         return True
+
+
+def normal(signature: bytes) -> bytes:
+    """Return an ECDSA signature over P-256 in its one form. Raises ValueError when it is none."""
+    r, s = decode_dss_signature(signature)
+    return encode_dss_signature(r, min(s, _N - s))
 
 
 def private(name: str) -> Path:
@@ -117,9 +148,10 @@ def parse_public(data: bytes, where: str) -> PublicKey:
     except ValueError:
         lines, der = [], b""
     framed = lines[:1] == [_PEM_BEGIN] and lines[-1:] == [_PEM_END]
-    if not framed or len(der) != len(_SPKI_HEAD) + 32 or not der.startswith(_SPKI_HEAD) or not _sound(der[-32:]):
-        raise UsageError(f"{where}: not the PEM of one sound Ed25519 public key; expected a file like release.pub")
-    return PublicKey(raw=der[-32:])
+    for size, head in _SPKI_HEADS.items():
+        if framed and len(der) == len(head) + size and der.startswith(head) and _sound(der[-size:]):
+            return PublicKey(raw=der[-size:])
+    raise UsageError(f"{where}: not the PEM of one sound Ed25519 or P-256 public key; expected a file like release.pub")
 
 
 def load_trusted(place: Path) -> tuple[PublicKey, ...]:
@@ -132,7 +164,12 @@ def load_trusted(place: Path) -> tuple[PublicKey, ...]:
 
 
 def _sound(raw: bytes) -> bool:
-    """Return whether *raw* is the canonical form of a point of the curve that is not of small order (RFC 8032, 5.1.3)."""
+    """Return whether *raw* is the canonical form of a point of its curve that is not of small order (RFC 8032, 5.1.3)."""
+    if len(raw) == 65:
+        try:
+            return bool(ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), raw)) and raw[0] == 4
+        except ValueError:
+            return False
     y = int.from_bytes(raw, "little") & (2**255 - 1)
     if y >= _P or y in (0, 1, _P - 1) or (_D * pow(y, 4, _P) + 2 * y * y - 1) % _P == 0:
         return False  # the last condition says that doubling the point gives one of order four
