@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sealrun import digest, files
 from sealrun.errors import VerificationFailed
-from sealrun.evidence import bundle, checklist, keys, manifest, sign
+from sealrun.evidence import bundle, checklist, keys, manifest, sign, signers
 from sealrun.evidence.statement import Resource, Sha256Set, StagePredicate, StageStatement, Tool, resources
 from sealrun.outcome import Finding, Outcome, OutcomeKind, check, verdict
 
@@ -134,7 +134,7 @@ class Draft:
             attestations=[(name, digest.of_bytes(members.get(name, b""))) for name in attested],
         )  # fmt: skip
         payloads = [self.edit_release(files.readable_json(release)), *(members.get(name, b"{}") for name in attested)]
-        envelopes = sign.sign(payloads, sign.signer(key_file(folder, self.seed)))
+        envelopes = sign.sign(payloads, signers.of_file(key_file(folder, self.seed)))
         (folder / f"key-{self.seed}.pem").unlink()
         path = folder / f"{TITLE}{bundle.SUFFIX}"
         path.write_bytes(tar)

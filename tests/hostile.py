@@ -16,7 +16,7 @@ from typing import Any
 
 import verify_bundle
 from sealrun import digest
-from sealrun.evidence import bundle, sign
+from sealrun.evidence import bundle, sign, signers
 from sealrun.outcome import Finding, OutcomeKind, Severity
 from tests.bundles import DAY, DISCLOSURE, TITLE, Draft, Edit, edited, key_file, public_key
 
@@ -569,7 +569,7 @@ def _other(folder: Path, draft: Draft) -> bytes:
 
 def _resigned(folder: Path, data: bytes) -> bytes:
     payloads = [envelope.payload for envelope in sign.parse(data, "test")]
-    return sign.sign(payloads, sign.signer(key_file(folder, 2)))
+    return sign.sign(payloads, signers.of_file(key_file(folder, 2)))
 
 
 def _next(char: str) -> str:

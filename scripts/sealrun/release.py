@@ -135,7 +135,7 @@ def _digest_of(bundle: Path) -> str:
 
 
 def _fingerprint() -> str:
-    return keys.public_key(keys.release()).fingerprint
+    return signers.release_public().fingerprint
 
 
 def _show(context: Context, found: result.Result) -> None:

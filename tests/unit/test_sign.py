@@ -11,7 +11,7 @@ from securesystemslib.signer import SSlibKey
 
 from sealrun import files
 from sealrun.errors import VerificationFailed
-from sealrun.evidence import manifest, sign
+from sealrun.evidence import manifest, sign, signers
 from sealrun.evidence.sign import ReleaseStatement
 from tests.bundles import Draft, key_file, public_key
 
@@ -25,21 +25,21 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @given(payloads=st.lists(st.binary(max_size=200), min_size=1, max_size=4))
 def test_what_is_signed_is_read_and_verifies(payloads: list[bytes], key: Path) -> None:
     """Parsing gives back each payload; each is signed by the key, and by no other."""
-    parsed = sign.parse(sign.sign(payloads, sign.signer(key)), "test")
+    parsed = sign.parse(sign.sign(payloads, signers.of_file(key)), "test")
     assert [envelope.payload for envelope in parsed] == payloads
     assert all(envelope.signed_by(public_key()) and not envelope.signed_by(public_key(2)) for envelope in parsed)
 
 
 def test_signing_twice_gives_the_same_bytes(key: Path) -> None:
     """Ed25519 needs no randomness."""
-    assert sign.sign([b"a", b"b"], sign.signer(key)) == sign.sign([b"a", b"b"], sign.signer(key))
+    assert sign.sign([b"a", b"b"], signers.of_file(key)) == sign.sign([b"a", b"b"], signers.of_file(key))
 
 
 def test_the_library_of_the_field_verifies_it(key: Path) -> None:
     """securesystemslib accepts each line as a DSSE envelope under the same key id."""
     public = public_key()
     known = SSlibKey(public.keyid, "ed25519", "ed25519", {"public": public.raw.hex()})
-    for line in sign.sign([b"a", b"b"], sign.signer(key)).splitlines():
+    for line in sign.sign([b"a", b"b"], signers.of_file(key)).splitlines():
         assert list(Envelope.from_dict(json.loads(line)).verify([known], 1)) == [public.keyid]
 
 

@@ -26,6 +26,9 @@ from sealrun.errors import UsageError
 
 RELEASE = "release"
 
+type PrivateKey = Ed25519PrivateKey | ec.EllipticCurvePrivateKey
+CryptoKey = Ed25519PublicKey | ec.EllipticCurvePublicKey
+
 _LIMIT = 64 * 1024  # bytes of a key file
 _PEM_BEGIN, _PEM_END = "-----BEGIN PUBLIC KEY-----", "-----END PUBLIC KEY-----"
 _SPKI_HEADS = {  # of the SubjectPublicKeyInfo, by the bytes of the key behind it
@@ -72,16 +75,22 @@ class PublicKey(Struct, frozen=True, kw_only=True, order=True):
     def signed(self, message: bytes, signature: bytes) -> bool:
         """Return whether *signature* is this key's over *message*."""
         try:
-            if self.kind == "ed25519":
-                Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, message)
-                return True
-            if signature != normal(signature):
+            known = self.crypto()
+            if isinstance(known, Ed25519PublicKey):
+                known.verify(signature, message)
+            elif signature == normal(signature):
+                known.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+            else:
                 return False
-            known = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), self.raw)
-            known.verify(signature, message, ec.ECDSA(hashes.SHA256()))
         except (InvalidSignature, ValueError):
             return False
         return True
+
+    def crypto(self) -> CryptoKey:
+        """The key as `cryptography` has it."""
+        if self.kind == "ed25519":
+            return Ed25519PublicKey.from_public_bytes(self.raw)
+        return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), self.raw)
 
 
 def normal(signature: bytes) -> bytes:
@@ -90,14 +99,19 @@ def normal(signature: bytes) -> bytes:
     return encode_dss_signature(r, min(s, _N - s))
 
 
+def folder() -> Path:
+    """Return the folder of this user's keys, made now if there is none."""
+    path = settings.keys_folder()
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path.resolve()
+
+
 def private(name: str) -> Path:
     """Return the file that holds the private key *name*, made now if there is none.
 
     Raises UsageError when it, or its folder, can be used by others or is a link.
     """
-    folder = settings.keys_folder()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder.resolve() / f"{name}.pem"
+    path = folder() / f"{name}.pem"
     if not path.exists(follow_symlinks=False):
         _make(path)
     for place, kind in ((path.parent, stat.S_ISDIR), (path, stat.S_ISREG)):
@@ -119,12 +133,22 @@ def release() -> Path:
     return path
 
 
-def load_private(path: Path) -> Ed25519PrivateKey:
-    """Return the private key in the file *path*. Raises UsageError when it is not PKCS #8 PEM of an Ed25519 key."""
+def load_pem(path: Path) -> PrivateKey:
+    """Return the private key in the file *path*. Raises UsageError when it is not PKCS #8 PEM of an Ed25519 or P-256 key."""
     try:
         key = serialization.load_pem_private_key(files.read_bytes(path, "key", limit=_LIMIT), password=None)
     except (ValueError, TypeError) as problem:
         raise UsageError(f"key: {path} cannot be read as PKCS #8 PEM without a password; replace it") from problem
+    if isinstance(key, Ed25519PrivateKey) or (
+        isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1)
+    ):
+        return key
+    raise UsageError(f"key: {path} is no Ed25519 or P-256 key; replace it")
+
+
+def load_private(path: Path) -> Ed25519PrivateKey:
+    """Return the private key in the file *path*. Raises UsageError when it is not PKCS #8 PEM of an Ed25519 key."""
+    key = load_pem(path)
     if not isinstance(key, Ed25519PrivateKey):
         raise UsageError(f"key: {path} is no Ed25519 key; replace it")
     return key
@@ -148,10 +172,18 @@ def parse_public(data: bytes, where: str) -> PublicKey:
     except ValueError:
         lines, der = [], b""
     framed = lines[:1] == [_PEM_BEGIN] and lines[-1:] == [_PEM_END]
+    try:
+        return of_spki(der if framed else b"", where)
+    except ValueError as problem:
+        raise UsageError(f"{where}: not the PEM of one sound Ed25519 or P-256 public key; expected a file like release.pub") from problem
+
+
+def of_spki(der: bytes, where: str) -> PublicKey:
+    """Return the key of a SubjectPublicKeyInfo. Raises ValueError when it is no sound key of a kind known here."""
     for size, head in _SPKI_HEADS.items():
-        if framed and len(der) == len(head) + size and der.startswith(head) and _sound(der[-size:]):
+        if len(der) == len(head) + size and der.startswith(head) and _sound(der[-size:]):
             return PublicKey(raw=der[-size:])
-    raise UsageError(f"{where}: not the PEM of one sound Ed25519 or P-256 public key; expected a file like release.pub")
+    raise ValueError(f"{where}: no sound Ed25519 or P-256 key")
 
 
 def load_trusted(place: Path) -> tuple[PublicKey, ...]:

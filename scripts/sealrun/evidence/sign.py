@@ -1,22 +1,21 @@
 """Signing: DSSE envelopes, one JSON object per line, the release statement first, then the statements it names.
 
-Rules: the payload type is in-toto's and nothing else; an envelope has exactly one signature, whose key id is the sha256 of the
-key's SubjectPublicKeyInfo; a line has one form (sorted, compact, standard base64), so that no byte of it can be another; the
+Rules: the payload type is in-toto's and nothing else; a signature is known by the sha256 of its key's SubjectPublicKeyInfo, no
+key signs a line twice, and signatures stand in the order of these ids; a line has one form (sorted, compact, standard base64), so that no byte of it can be another; the
 release statement names the bundle, the report and every file of the candidate by digest.
 
 Source: DSSE v1.0; in-toto Statement v1; SLSA Verification Summary v1; docs/bundle-format.md.
 """
 
 import base64
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
 from sealrun import digest, files
 from sealrun.errors import VerificationFailed
-from sealrun.evidence import bundle, keys
+from sealrun.evidence import bundle, keys, signers
 from sealrun.evidence.statement import STATEMENT_TYPE, Resource, Sha256Set, StatementType
 
 if TYPE_CHECKING:  # loaded by whoever signs; it costs 65 ms
@@ -26,6 +25,7 @@ SUFFIX = ".intoto.jsonl"
 REPORT = "report.html"
 MAX_ENVELOPES = 64 * 1024**2  # bytes of the whole file
 MAX_REPORT = 32 * 1024**2  # bytes of report.html
+MAX_SIGNATURES = 16  # on one line
 
 type PayloadType = Literal["application/vnd.in-toto+json"]
 type SummaryType = Literal["https://slsa.dev/verification_summary/v1"]
@@ -41,20 +41,19 @@ class _Signature(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class _Line(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
     payload: str
     payload_type: PayloadType
-    signatures: Annotated[tuple[_Signature, ...], Meta(min_length=1, max_length=1)]
+    signatures: Annotated[tuple[_Signature, ...], Meta(min_length=1, max_length=MAX_SIGNATURES)]
 
 
 class Signed(Struct, frozen=True, kw_only=True):
-    """An envelope: what was signed, under which key id, and the 64 bytes of the signature."""
+    """An envelope: what was signed, and the signatures by key id."""
 
     payload: bytes
-    keyid: digest.Sha256
-    signature: bytes
+    signatures: Mapping[digest.Sha256, bytes]
 
     def signed_by(self, key: keys.PublicKey) -> bool:
         """Return whether *key* signed the payload."""
         head = f"DSSEv1 {len(_PAYLOAD_TYPE)} {_PAYLOAD_TYPE} {len(self.payload)} ".encode("ascii")
-        return key.keyid == self.keyid and key.signed(head + self.payload, self.signature)
+        return key.keyid in self.signatures and key.signed(head + self.payload, self.signatures[key.keyid])
 
 
 class Verifier(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -118,25 +117,35 @@ def release_statement(
     )
 
 
-def signer(path: Path) -> "Signer":
-    """Return the signer for the private key at *path*. Raises UsageError."""
-    from securesystemslib.signer import CryptoSigner, SSlibKey
-
-    public = keys.public_key(path)
-    key = SSlibKey(public.keyid, "ed25519", "ed25519", {"public": public.raw.hex()})
-    return CryptoSigner(keys.load_private(path), key)
+def sign(payloads: Sequence[bytes], *signers: "Signer") -> bytes:
+    """Return the envelopes of *payloads*, a line each, signed by every one of *signers*. Raises ToolFailed."""
+    return b"".join(_line(payload, {_keyid(by): _signature(payload, by) for by in signers}) for payload in payloads)
 
 
-def sign(payloads: Sequence[bytes], by: "Signer") -> bytes:
-    """Return the envelopes of *payloads*, a line each."""
+def sign_also(envelopes: Sequence["Signed"], by: "Signer") -> bytes:
+    """Return *envelopes* with one signature more on each line; one by the same key is replaced. Raises ToolFailed."""
+    return b"".join(
+        _line(made.payload, {**made.signatures, _keyid(by): _signature(made.payload, by)}) for made in envelopes
+    )
+
+
+def _keyid(by: "Signer") -> digest.Sha256:
+    keyid: str = by.public_key.keyid
+    return keyid
+
+
+def _signature(payload: bytes, by: "Signer") -> bytes:
     from securesystemslib.dsse import Envelope
 
-    lines = []
-    for payload in payloads:
-        envelope = Envelope(payload, _PAYLOAD_TYPE, {})
-        envelope.sign(by)
-        lines.append(digest.canonical_json(envelope.to_dict()))
-    return b"".join(lines)
+    return signers.signature_of(by, Envelope(payload, _PAYLOAD_TYPE, {}).pae())
+
+
+def _line(payload: bytes, signatures: Mapping[digest.Sha256, bytes]) -> bytes:
+    """Return the one form of an envelope."""
+    made = [{"keyid": keyid, "sig": base64.b64encode(raw).decode("ascii")} for keyid, raw in sorted(signatures.items())]
+    return digest.canonical_json(
+        {"payload": base64.b64encode(payload).decode("ascii"), "payloadType": _PAYLOAD_TYPE, "signatures": made}
+    )
 
 
 def parse(data: bytes, where: str) -> tuple[Signed, ...]:
@@ -149,15 +158,10 @@ def parse(data: bytes, where: str) -> tuple[Signed, ...]:
 def _parse_line(data: bytes, where: str) -> Signed:
     line = files.decode(data, _Line, where, VerificationFailed)
     try:
-        payload, signature = (base64.b64decode(text, validate=True) for text in (line.payload, line.signatures[0].sig))
+        payload = base64.b64decode(line.payload, validate=True)
+        signatures = {made.keyid: base64.b64decode(made.sig, validate=True) for made in line.signatures}
     except ValueError as problem:
         raise VerificationFailed(f"{where}: no base64 ({problem}); the envelope was changed") from problem
-    keyid = line.signatures[0].keyid
-    same = {
-        "payload": base64.b64encode(payload).decode("ascii"),
-        "payloadType": line.payload_type,
-        "signatures": [{"keyid": keyid, "sig": base64.b64encode(signature).decode("ascii")}],
-    }
-    if digest.canonical_json(same) != data:
+    if _line(payload, signatures) != data:
         raise VerificationFailed(f"{where}: not in the one form of an envelope; it was changed")
-    return Signed(payload=payload, keyid=keyid, signature=signature)
+    return Signed(payload=payload, signatures=signatures)

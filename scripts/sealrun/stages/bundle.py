@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sealrun import __version__, digest, files
 from sealrun.errors import SealrunError, UsageError, VerificationFailed
-from sealrun.evidence import bundle, checklist, keys, manifest, sign, source
+from sealrun.evidence import bundle, checklist, keys, manifest, sign, signers, source
 from sealrun.evidence.statement import StageStatement
 from sealrun.evidence.verify import verify
 from sealrun.outcome import Judgement, Outcome, Verdict, check
@@ -38,7 +38,7 @@ def _inputs(context: Context) -> Mapping[str, digest.Sha256]:
     found, changes = source.look(context.root, context.out.parent)
     return {
         "source": digest.of_json([found.commit, list(changes)]),
-        "key/release": keys.public_key(keys.release()).keyid,
+        "key/release": signers.release_public().keyid,
         **{f"requirements/{name}": sha256 for name, (sha256, _) in _locks(context).items()},
     }
 
@@ -47,7 +47,7 @@ def _gather(context: Context, work: Work) -> None:
     found, changes = source.look(context.root, context.out.parent, work.networks)
     files.write_json(work.out / "source.json", found)
     files.write_json(work.out / "changes.json", changes)
-    files.write_bytes(work.out / "release.pub", keys.public_key(keys.release()).pem)
+    files.write_bytes(work.out / "release.pub", signers.release_public().pem)
 
 
 def _judge(context: Context) -> Judgement:
@@ -222,10 +222,10 @@ def _seal(context: Context, own: StageStatement) -> None:
     said = dict(sorted({**{stage: context.upstream(stage) for stage in _REQUIRES}, "bundle": own}.items()))
     passed = all(stage.predicate.verdict is Verdict.PASSED for stage in said.values())
     members = _members(context, said, passed)
-    title, key = context.plan.title, keys.release()
+    title, key = context.plan.title, signers.release_public()
     listed = manifest.describe(title, members)
     tar = bundle.build({bundle.MANIFEST: listed, **members})
-    fingerprint, sha256 = keys.public_key(key).fingerprint, digest.of_bytes(tar)
+    fingerprint, sha256 = key.fingerprint, digest.of_bytes(tar)
     path = context.out / f"{title}{bundle.SUFFIX}"
     if _is_sealed(path, sha256, fingerprint):
         return
@@ -240,7 +240,7 @@ def _seal(context: Context, own: StageStatement) -> None:
         posture=context.plan.release.posture.value, passed=passed, sealrun=__version__,
         attestations=[(name, digest.of_bytes(members[name])) for name in attested],
     )  # fmt: skip
-    envelopes = sign.sign([files.readable_json(release), *(members[name] for name in attested)], sign.signer(key))
+    envelopes = sign.sign([files.readable_json(release), *(members[name] for name in attested)], signers.release())
     for target, data in ((context.out / sign.REPORT, page), (context.out / f"{title}{sign.SUFFIX}", envelopes), (path, tar)):
         files.write_bytes(target, data)
     try:
