@@ -12,8 +12,6 @@ Exit codes: 0 verified, and every gate said yes; 1 verified, but a gate said no;
 missing or cannot be read; 5 not what was signed.
 """
 
-# ruff: noqa: E402 - the path is cleared before anything else is imported
-
 import sys
 
 if __name__ == "__main__" and not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
@@ -168,10 +166,8 @@ def plus(a: Affine, b: Affine) -> Affine:
         return a or b
     if a[0] == b[0] and (a[1] + b[1]) % Q == 0:
         return None
-    if a == b:
-        slope = 3 * (a[0] * a[0] - 1) * pow(2 * a[1], -1, Q) % Q
-    else:
-        slope = (b[1] - a[1]) * pow(b[0] - a[0], -1, Q) % Q
+    rise, run = (3 * (a[0] * a[0] - 1), 2 * a[1]) if a == b else (b[1] - a[1], b[0] - a[0])
+    slope = rise * pow(run, -1, Q) % Q
     x = (slope * slope - a[0] - b[0]) % Q
     return x, (slope * (a[0] - x) - a[1]) % Q
 
@@ -252,26 +248,6 @@ def parse_key(data: bytes) -> Optional[Key]:
         if len(raw) == size and der.startswith(head) and (sound_key(raw) if size == 32 else decode_affine(raw)):
             return Key(raw, hashlib.sha256(der).hexdigest())
     return None
-
-
-def accepted_keyids(trust: Optional[str], fingerprint: Optional[str]) -> Set[str]:
-    """Return the key ids that the recipient trusts: those given, else those in policy/trust of this checkout."""
-    if trust and fingerprint:
-        raise WrongUse("trust: got --trust and --fingerprint, expected one of them")
-    if fingerprint:
-        if not SHA256_NAME.fullmatch(fingerprint):
-            raise WrongUse("--fingerprint: got %r, expected sha256: and 64 lower-case hex digits" % fingerprint)
-        return {fingerprint[7:]}
-    place = Path(trust) if trust else Path(__file__).resolve().parent.parent / "policy" / "trust"
-    if trust and not place.exists():
-        raise Missing("--trust: there is no %s" % place)
-    found = set()
-    for path in sorted(place.glob("*.pub")) if place.is_dir() or not trust else [place]:
-        key = parse_key(read_file(path, 65536))
-        if key is None:
-            raise WrongUse("%s: not the PEM of one sound public key; expected a file like release.pub" % path)
-        found.add(key.keyid)
-    return found
 
 
 # ------------------------------------------------------------------------------------------------------------- the archive
@@ -404,7 +380,7 @@ def check_names(names: List[str]) -> None:
 
 # ----------------------------------------------------------------------------------------------------------- strict JSON
 
-MAX_DEPTH, MAX_VALUES, MAX_DIGITS = 64, 1_000_000, 40
+MAX_DEPTH, MAX_VALUES, MAX_DIGITS = 64, 1_000_000, 100
 HEX = re.compile("[0-9a-f]{64}")
 DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
@@ -421,6 +397,9 @@ def parse_json(data: bytes, where: str) -> Any:
     def constant(name: str) -> NoReturn:
         raise ValueError("%s is not JSON" % name)
 
+    def finite(text: str) -> float:
+        return float(text) if abs(float(text)) != float("inf") else constant(text[:40])
+
     def short(kind: Callable[[str], Any]) -> Callable[[str], Any]:
         def number(text: str) -> Any:
             if len(text) > MAX_DIGITS:
@@ -429,13 +408,15 @@ def parse_json(data: bytes, where: str) -> Any:
 
         return number
 
+    if sum(data.count(mark) for mark in (b",", b"[", b"{")) > MAX_VALUES:
+        refuse(where, "more than %d values" % MAX_VALUES)
     try:
-        if sum(data.count(mark) for mark in (b",", b"[", b"{")) > MAX_VALUES:
-            raise ValueError("more than %d values" % MAX_VALUES)
         value = json.loads(
             data.decode("utf-8"),
-            object_pairs_hook=unique, parse_constant=constant, parse_int=short(int), parse_float=short(float),
+            object_pairs_hook=unique, parse_constant=constant, parse_int=short(int), parse_float=short(finite),
         )  # fmt: skip
+        if b"\\u" in data:
+            json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair cannot be written again
         level, depth = [value], 0
         while level:
             depth += 1
@@ -591,15 +572,21 @@ STATEMENT, ATTESTATION, POLICY, LOCK = "statements/", "attestations/", "policy/"
 PLACES = re.compile(r"plan\.json|release\.toml|policy/.+|requirements/[^/]+\.txt|(?:statements|attestations)/[^/]+\.json")
 PLAIN_LINE = re.compile(r'([a-z]+) = (?:"([^"\\\x00-\x1f\x7f]*)"|(true|false))')
 DISCLOSURE = "policy/disclosure.toml"
+URN, BOM, SNAPSHOT = "urn:sealrun:attestation:", "evidence/bundle/ml-bom.cdx.json", "evidence/audit/snapshot.json"
+MAX_SIGNATURES = 16
 CERTIFICATE, BASELINE_REPORT = "certificate/manifest.json", "baseline-report.json"
 
 
 class Envelope(NamedTuple):
-    """One signed payload."""
+    """One signed payload, and its signatures by key id."""
 
     payload: bytes
-    keyid: str
-    signature: bytes
+    signatures: Dict[str, bytes]
+
+    def signed_by(self, key: Key) -> bool:
+        """Return whether *key* signed the payload."""
+        head = b"DSSEv1 28 application/vnd.in-toto+json %d " % len(self.payload)
+        return key.keyid in self.signatures and signed(key, head + self.payload, self.signatures[key.keyid])
 
 
 class Verifier:
@@ -611,25 +598,28 @@ class Verifier:
         self.statements: Dict[str, Any] = {}
         self.plan: Dict[str, Any] = {}
         self.lines: List[Dict[str, Any]] = []
-        self.candidate: List[Dict[str, Any]] = []
+        self.models: Dict[str, List[Dict[str, Any]]] = {"baseline": [], "candidate": [], "data": []}
         self.rules: List[Dict[str, Any]] = []
         self.withheld: Dict[str, str] = {}
         self.undone: List[str] = []
         self.version = V2
         self.passed = False
         self.key = Key(b"", "")
+        self.counted: List[TrustedKey] = []
 
-    def check(self, trust: Optional[str], fingerprint: Optional[str], delivery: Optional[str]) -> None:
+    def check(self, trust: "Trust", delivery: Optional[str]) -> None:
         """Verify everything. Raises Refused at the first thing that does not hold."""
         title = self._manifest()
         envelopes = self._envelopes()
-        self._signer(envelopes, trust, fingerprint)
-        release = self._signatures(envelopes)
+        signers = self._signatures(envelopes, trust)
+        release = self._signed_lines(envelopes)
         self._stages()
         self._plan()
+        self.counted = trust.judge(signers, release["subject"][0]["digest"]["sha256"], self.plan["judged_at"])
         self._checklist()
         self._claims()
         self._release(release, title)
+        self._attestations(envelopes, release)
         if delivery is not None:
             self._delivery(Path(delivery))
 
@@ -651,7 +641,8 @@ class Verifier:
             elif (members[name].sha256, members[name].size) != (named[name]["sha256"], named[name]["size"]):
                 refuse(name, "got sha256 %s, expected %s; it was changed" % (members[name].sha256, named[name]["sha256"]))
             stage = name.split("/")[1] if name.startswith("evidence/") else ""
-            if not PLACES.fullmatch(name) and STATEMENT + stage + ".json" not in members:
+            misplaced = not PLACES.fullmatch(name) or (self.version != V1 and name.startswith(ATTESTATION))
+            if misplaced and STATEMENT + stage + ".json" not in members:
                 refuse(name, "a bundle has no such member")
         if [entry["path"] for entry in listed["members"]] != sorted(named):
             refuse("manifest.json", "the members are not in order, or one stands twice")
@@ -676,34 +667,47 @@ class Verifier:
             refuse(name, "does not end with a whole line; it was cut short")
         return [parse_envelope(line, "%s, line %d" % (name, at)) for at, line in enumerate(data[:-1].split(b"\n"), 1)]
 
-    def _signer(self, envelopes: List[Envelope], trust: Optional[str], fingerprint: Optional[str]) -> None:
+    def _signatures(self, envelopes: List[Envelope], trust: "Trust") -> Dict[str, Key]:
+        """Return the keys that signed every line, one of them trusted; every signature must be good and by a key known here."""
         self.key = self._member_key("evidence/bundle/release.pub")
-        if envelopes[0].keyid != self.key.keyid:
-            refuse("envelope 1", "got key sha256:%s, expected the bundle's sha256:%s" % (envelopes[0].keyid, self.key.keyid))
-        accepted = accepted_keyids(trust, fingerprint)
-        if not accepted:
+        names = [name for name in self.archive.below(POLICY + "trust/") if name.endswith(".pub") and self.version != V1]
+        known = {key.keyid: key for key in [self.key] + [self._member_key(name) for name in names]}
+        first = envelopes[0].signatures
+        if not trust.keys:
             raise WrongUse(
                 "trust: no key to trust; the bundle is signed by sha256:%s. Ask its maker for that value by another way "
                 "than the bundle's, then say --fingerprint, or --trust with the maker's release.pub" % self.key.keyid
             )
-        if self.key.keyid not in accepted:
-            refuse("signature", "by sha256:%s, expected sha256:%s" % (self.key.keyid, " or sha256:".join(sorted(accepted))))
-
-    def _signatures(self, envelopes: List[Envelope]) -> Dict[str, Any]:
+        if self.version == V1 and (len(first) != 1 or len(self.key.raw) != 32):
+            refuse("envelope 1", "version 1 has one signature on each line, by an Ed25519 key")
+        if self.key.keyid not in first or not set(first) <= set(known):
+            refuse("envelope 1", "signed by %s, expected %s and keys that the bundle knows" % (sorted(first), self.key.keyid))
+        if not any(trusted.keyid in first for trusted in trust.keys):
+            expected = " or ".join("sha256:" + trusted.keyid for trusted in trust.keys)
+            refuse("signature", "by sha256:%s, expected %s" % (" and sha256:".join(sorted(first)), expected))
         for number, envelope in enumerate(envelopes, 1):
-            head = b"DSSEv1 28 application/vnd.in-toto+json %d " % len(envelope.payload)
-            if envelope.keyid != self.key.keyid or not signed(self.key, head + envelope.payload, envelope.signature):
-                refuse("envelope %d" % number, "no valid signature by sha256:%s" % self.key.keyid)
+            if set(envelope.signatures) != set(first):
+                refuse("envelope %d" % number, "signed by %s, expected %s" % (sorted(envelope.signatures), sorted(first)))
+            for keyid in first:
+                if not envelope.signed_by(known[keyid]):
+                    refuse("envelope %d" % number, "no valid signature by sha256:%s" % keyid)
+        return {keyid: known[keyid] for keyid in first}
+
+    def _signed_lines(self, envelopes: List[Envelope]) -> Dict[str, Any]:
         release: Dict[str, Any] = document(envelopes[0].payload, SUMMARY_SHAPE, "envelope 1")
-        present = self.archive.below(ATTESTATION) + self.archive.below(STATEMENT)
+        others = self.archive.below(ATTESTATION) if self.version == V1 else [URN + name for name in self._attested()]
+        present = others + self.archive.below(STATEMENT)
         named = release["predicate"]["inputAttestations"]
+        if not release["subject"]:
+            refuse("envelope 1", "names nothing that was released")
         if [reference["uri"] for reference in named] != present or len(envelopes) != len(present) + 1:
             refuse("envelopes", "not one for the release and one for each of %s" % ", ".join(present))
         for number, (reference, envelope) in enumerate(zip(named, envelopes[1:]), 2):
-            got = hashlib.sha256(envelope.payload).hexdigest()
-            if not got == reference["digest"]["sha256"] == self.archive.members[reference["uri"]].sha256:
-                refuse("envelope %d" % number, "not the bytes of %s; lines were exchanged or changed" % reference["uri"])
-        self.said.append("%d envelopes are signed by the trusted key" % len(envelopes))
+            got, uri = hashlib.sha256(envelope.payload).hexdigest(), reference["uri"]
+            expected = self.archive.members[uri].sha256 if uri in self.archive.members else got
+            if not got == reference["digest"]["sha256"] == expected:
+                refuse("envelope %d" % number, "not the bytes of %s; lines were exchanged or changed" % uri)
+        self.said.append("%d envelopes are signed, each by %s" % (len(envelopes), counted(envelopes[0].signatures, "key")))
         return release
 
     def _stages(self) -> None:
@@ -811,7 +815,7 @@ class Verifier:
         plan, said = self.plan, release["predicate"]
         where = "evidence/model/digests.json"
         if where in self.archive.members:
-            self.candidate = document(self.archive.read(where), ARTIFACTS_SHAPE, where)["candidate"]
+            self.models = document(self.archive.read(where), ARTIFACTS_SHAPE, where)
         self.passed = all(s["predicate"]["verdict"] == "passed" for s in self.statements.values())
         name = "%s-%s" % (plan["name"], plan["version"])
         signed_as = {subject["name"]: subject["digest"]["sha256"] for subject in release["subject"]}
@@ -826,7 +830,7 @@ class Verifier:
             report = hashlib.sha256(self._beside("report.html", MAX_REPORT)).hexdigest()
         subjects = [(name + ".evidence.tar", archive), ("report.html", report)]
         subjects += [("manifest.json", self.archive.members["manifest.json"].sha256)] if self.version != V1 else []
-        subjects += [("candidate/" + entry["path"], entry["sha256"]) for entry in self.candidate]
+        subjects += [("candidate/" + entry["path"], entry["sha256"]) for entry in self.models["candidate"]]
         got = [(subject["name"], subject["digest"]["sha256"]) for subject in release["subject"]]
         for wanted, found in zip(subjects, got):
             if wanted != found:
@@ -845,12 +849,109 @@ class Verifier:
             refuse("envelope 1", "the release statement does not follow from what it was made of")
         if title != name or plan["promotable"] != (self.passed and plan["posture"] == "production"):
             refuse("plan.json", "title or promotable differs from what the release statement says")
-        self.said.append("bundle, report.html and %d files of the candidate are what was signed" % len(self.candidate))
+        self.said.append(
+            "bundle, report.html and %d files of the candidate are what was signed" % len(self.models["candidate"])
+        )
+
+    def _attested(self) -> List[str]:
+        """Return which statements for other tools there are, in their order."""
+        there = {"cyclonedx": BOM in self.archive.members, "provenance": True, "test-result": True}
+        return [name for name, is_there in {**there, "vulns": SNAPSHOT in self.archive.members}.items() if is_there]
+
+    def _attestations(self, envelopes: List[Envelope], release: Dict[str, Any]) -> None:
+        """Rebuild the statements for other tools from what the bundle holds, and compare them byte for byte."""
+        if self.version == V1:
+            return
+        makers = {
+            "cyclonedx": self._bill, "provenance": self._provenance, "test-result": self._test_result, "vulns": self._vulns,
+        }  # fmt: skip
+        for number, name in enumerate(self._attested(), 2):
+            if {"cyclonedx": BOM, "vulns": SNAPSHOT}.get(name) in self.archive.withheld:
+                self.undone.append("%s%s: what it says" % (URN, name))
+            elif makers[name](release["subject"]) != envelopes[number - 1].payload:
+                refuse("envelope %d" % number, "%s%s does not say what the bundle says" % (URN, name))
+        self.said.append("the statements for other tools say what the bundle says: " + ", ".join(self._attested()))
+
+    def _bill(self, subjects: List[Any]) -> bytes:
+        bill, subject = (
+            self.archive.read(BOM).strip(),
+            json.dumps(subjects, sort_keys=True, separators=(",", ":"), ensure_ascii=False),
+        )
+        parts = (
+            b'{"_type":"https://in-toto.io/Statement/v1","predicate":',
+            bill,
+            b',"predicateType":"https://cyclonedx.org/bom"',
+        )
+        return b"".join(parts) + b',"subject":' + subject.encode() + b"}\n"
+
+    def _provenance(self, subjects: List[Any]) -> bytes:
+        plan, own, members = self.plan, self.statements["bundle"]["predicate"], self.archive.members
+        commit = plan["source"]["commit"]
+        needed: List[Dict[str, Any]] = [{"digest": {"gitCommit": commit}, "name": "source"}] if commit else []
+        for role in ("baseline", "data"):
+            needed += [resource("%s/%s" % (role, entry["path"]), entry["sha256"]) for entry in self.models[role]]
+        needed += [resource(name, members[name].sha256) for name in self.archive.below(LOCK) + self.archive.below(POLICY)]
+        definition = {
+            "buildType": "urn:sealrun:release:v1",
+            "externalParameters": {
+                "name": plan["name"], "version": plan["version"], "release": resource("release.toml", plan["release"]),
+            },
+            "internalParameters": {
+                "judgedAt": plan["judged_at"], "plan": plan["digest"], "policy": plan["policy"], "posture": plan["posture"],
+            },
+            "resolvedDependencies": needed,
+        }  # fmt: skip
+        details = {
+            "builder": {"id": "urn:sealrun:builder:v1", "version": {"python": own["python"], "sealrun": own["sealrun"]}},
+            "byproducts": [resource(name, members[name].sha256) for name in self.archive.below(STATEMENT)],
+            "metadata": {"invocationId": "urn:sealrun:plan:" + plan["digest"]},
+        }
+        return in_toto("https://slsa.dev/provenance/v1", {"buildDefinition": definition, "runDetails": details}, subjects)
+
+    def _test_result(self, subjects: List[Any]) -> bytes:
+        ended: Dict[str, List[str]] = {"failedTests": [], "passedTests": [], "warnedTests": []}
+        for line in self.lines:
+            if line["outcome"] == "failed":
+                ended["failedTests"].append(line["id"])
+            elif line["outcome"] == "waived" or (line["outcome"] == "passed" and line["warning"]):
+                ended["warnedTests"].append(line["id"])
+            elif line["outcome"] == "passed":
+                ended["passedTests"].append(line["id"])
+        checklist = "policy/checklist.toml"
+        used = [resource(checklist, self.archive.members[checklist].sha256), resource("release.toml", self.plan["release"])]
+        result = "FAILED" if ended["failedTests"] else "WARNED" if ended["warnedTests"] else "PASSED"
+        predicate = {**ended, "configuration": used, "result": result}
+        return in_toto("https://in-toto.io/attestation/test-result/v0.1", predicate, subjects)
+
+    def _vulns(self, subjects: List[Any]) -> bytes:
+        taken, said = parse_json(self.archive.read(SNAPSHOT), SNAPSHOT), self.statements["audit"]["predicate"]
+        if not isinstance(taken, dict):
+            refuse(SNAPSHOT, "expected an object")
+        check_shape({name: taken.get(name) for name in ("as_of", "sha256")}, {"as_of": DAY, "sha256": HEX}, SNAPSHOT)
+        scanner = {"uri": "urn:sealrun:audit", "version": said["sealrun"]}
+        if said["tools"]:
+            name, version = said["tools"][0]["name"], said["tools"][0]["version"]
+            scanner = {"uri": "pkg:pypi/%s@%s" % (name, version), "version": version}
+        found = [
+            {
+                "annotations": [{name: finding[name] for name in ("outcome", "package", "version") if name in finding}],
+                "id": finding["advisory"],
+                "severity": [{"method": "sealrun", "score": finding.get("severity", "unknown")}],
+            }
+            for finding in said["findings"]
+            if finding.get("advisory")
+        ]
+        data = {"lastUpdate": taken["as_of"] + "T00:00:00Z", "version": "sha256:" + taken["sha256"]}
+        day = self.plan["judged_at"] + "T00:00:00Z"
+        predicate = {
+            "metadata": {"scanFinishedOn": day, "scanStartedOn": day}, "scanner": {**scanner, "db": data, "result": found},
+        }  # fmt: skip
+        return in_toto("https://in-toto.io/attestation/vulns/v0.2", predicate, subjects)
 
     def _delivery(self, folder: Path) -> None:
         if not folder.is_dir():
             raise Missing("--files: %s is no folder; name the one that holds the delivered model" % folder)
-        wanted = {entry["path"]: entry["sha256"] for entry in self.candidate}
+        wanted = {entry["path"]: entry["sha256"] for entry in self.models["candidate"]}
         found = delivered(folder)
         for name in sorted(found | set(wanted)):
             path = folder / name
@@ -881,21 +982,38 @@ def parse_envelope(line: bytes, where: str) -> Envelope:
     """Return the envelope on one line, which has one form."""
     value = parse_json(line, where)
     check_shape(value, LINE_SHAPE, where)
-    if len(value["signatures"]) != 1:
-        refuse(where, "got %d signatures, expected 1" % len(value["signatures"]))
-    keyid = value["signatures"][0]["keyid"]
+    if not 1 <= len(value["signatures"]) <= MAX_SIGNATURES:
+        refuse(where, "got %d signatures, expected 1 to %d" % (len(value["signatures"]), MAX_SIGNATURES))
     try:
-        payload, signature = (base64.b64decode(t, validate=True) for t in (value["payload"], value["signatures"][0]["sig"]))
+        payload = base64.b64decode(value["payload"], validate=True)
+        signatures = {made["keyid"]: base64.b64decode(made["sig"], validate=True) for made in value["signatures"]}
     except ValueError:
         refuse(where, "no base64")
-    form = '{"payload":"%s","payloadType":"application/vnd.in-toto+json","signatures":[{"keyid":"%s","sig":"%s"}]}'
-    if line != (form % (base64.b64encode(payload).decode(), keyid, base64.b64encode(signature).decode())).encode():
+    made = [{"keyid": keyid, "sig": base64.b64encode(raw).decode()} for keyid, raw in sorted(signatures.items())]
+    form = '{"payload":"%s","payloadType":"application/vnd.in-toto+json","signatures":%s}'
+    if line != (form % (base64.b64encode(payload).decode(), json.dumps(made, separators=(",", ":")))).encode():
         refuse(where, "not in the one form of an envelope")
-    return Envelope(payload, keyid, signature)
+    return Envelope(payload, signatures)
+
+
+def in_toto(kind: str, predicate: Dict[str, Any], subjects: List[Any]) -> bytes:
+    """Return an in-toto statement in the one form of a bundle's documents."""
+    value = {"_type": "https://in-toto.io/Statement/v1", "subject": subjects, "predicateType": kind, "predicate": predicate}
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+
+
+def resource(name: str, sha256: str) -> Dict[str, Any]:
+    """Return in-toto's descriptor of a file."""
+    return {"name": name, "digest": {"sha256": sha256}}
+
+
+def counted(things: Any, noun: str) -> str:
+    """Return how many *things* there are, in words."""
+    return "%d %s%s" % (len(things), noun, "" if len(things) == 1 else "s")
 
 
 def parse_plain(data: bytes, where: str, form: str, heading: str) -> List[Dict[str, Any]]:
-    """Return the tables of a TOML file that is written in the plain form."""
+    """Return what stands before the first table of a TOML file in the plain form, without its format, and then the tables."""
     tables: List[Dict[str, Any]] = [{}]
     try:
         text = data.decode("utf-8")
@@ -909,15 +1027,16 @@ def parse_plain(data: bytes, where: str, form: str, heading: str) -> List[Dict[s
             if found is None or found.group(1) in tables[-1]:
                 refuse("%s, line %d" % (where, number), "not in the plain form")
             tables[-1][found.group(1)] = found.group(3) == "true" if found.group(3) else found.group(2)
-    if tables[0] != {"format": form}:
+    if tables[0].pop("format", "") != form:
         refuse(where, "does not begin with its format")
-    return tables[1:]
+    return tables
 
 
 def parse_checklist(data: bytes) -> List[Dict[str, Any]]:
     """Return the controls of policy/checklist.toml."""
     where = "policy/checklist.toml"
-    tables = parse_plain(data, where, "sealrun/checklist-v1", "control")
+    head, *tables = parse_plain(data, where, "sealrun/checklist-v1", "control")
+    check_shape(head, {}, where)
     shape = {**dict.fromkeys(("id", "part", "stage", "title", "solution"), str), "deployment?": bool}
     for table in tables:
         check_shape(table, shape, where)
@@ -927,7 +1046,8 @@ def parse_checklist(data: bytes) -> List[Dict[str, Any]]:
 
 def parse_disclosure(data: bytes) -> List[Dict[str, Any]]:
     """Return what policy/disclosure.toml lets be withheld from a customer: patterns of members, and why."""
-    tables = parse_plain(data, DISCLOSURE, "sealrun/disclosure-v1", "withhold")
+    head, *tables = parse_plain(data, DISCLOSURE, "sealrun/disclosure-v1", "withhold")
+    check_shape(head, {}, DISCLOSURE)
     for table in tables:
         check_shape(table, {"members": str, "reason": str}, DISCLOSURE)
     return tables
@@ -959,6 +1079,174 @@ def sha256_of_file(path: Path) -> str:
             own.update(view[:count])
 
 
+# ------------------------------------------------------------------------------------------------------------------ trust
+
+ROLES = ("release", "hosted", "promote", "revoke")
+REVOCATION_SHAPE = {
+    "_type": "https://in-toto.io/Statement/v1",
+    "subject": [{"name": frozenset(("key", "bundle")), "digest": DIGEST}],
+    "predicateType": "urn:sealrun:revocation:v1",
+    "predicate": {
+        "reason": frozenset(("compromised", "superseded", "withdrawn")), "since": (DAY,), "successor": (HEX,), "note": str,
+    },
+}  # fmt: skip
+
+
+class TrustedKey(NamedTuple):
+    """A key by its id, and itself where it is known; what it may do, and from which day to which."""
+
+    keyid: str
+    key: Optional[Key] = None
+    roles: Tuple[str, ...] = ("release",)
+    since: str = ""
+    until: str = ""
+
+
+class Revocation(NamedTuple):
+    """A revocation as it was read, its signature not looked at yet."""
+
+    where: str
+    what: str
+    sha256: str
+    said: Dict[str, Any]
+    envelope: Envelope
+
+    def told(self) -> str:
+        """Return it in words."""
+        since = " since %s" % self.said["since"] if self.said["since"] else ""
+        successor = ", in favour of sha256:%s" % self.said["successor"] if self.said["successor"] else ""
+        note = " (%s)" % self.said["note"] if self.said["note"] else ""
+        return "revoked: %s%s%s%s, says %s" % (self.said["reason"], since, successor, note, self.where)
+
+
+class Trust:
+    """Whom the recipient trusts: keys, how many of them must have signed, and what was revoked."""
+
+    def __init__(self, trust: Optional[str], fingerprint: Optional[str], revoked: Optional[str] = None) -> None:
+        self.keys: List[TrustedKey] = []
+        self.revocations: List[Revocation] = []
+        self.threshold = 1
+        if trust and fingerprint:
+            raise WrongUse("trust: got --trust and --fingerprint, expected one of them")
+        if fingerprint and not SHA256_NAME.fullmatch(fingerprint):
+            raise WrongUse("--fingerprint: got %r, expected sha256: and 64 lower-case hex digits" % fingerprint)
+        if fingerprint:
+            self.keys = [TrustedKey(fingerprint[7:])]
+        else:
+            self._load(Path(trust) if trust else Path(__file__).resolve().parent.parent / "policy" / "trust", bool(trust))
+        if revoked:
+            self._revocations(Path(revoked))
+
+    def judge(self, signers: Dict[str, Key], bundle: str, day: str) -> List[TrustedKey]:
+        """Return the keys that count for a bundle of *day* that these signed. Raises Refused when they are too few."""
+        counted, reasons = [], []
+        for trusted in self.keys:
+            if trusted.keyid not in signers or not {"release", "hosted"} & set(trusted.roles):
+                continue
+            reason = self._void(trusted, signers[trusted.keyid], day)
+            if reason:
+                reasons.append("sha256:%s %s" % (trusted.keyid, reason))
+            else:
+                counted.append(trusted)
+        if len(counted) < self.threshold:
+            why = "; ".join(reasons) or "the others are not trusted for releases"
+            refuse("signature", "got %d signatures that count, expected %d; %s" % (len(counted), self.threshold, why))
+        for found in self.revocations:
+            if (found.what, found.sha256) == ("bundle", bundle):
+                self._believe(found, [signers[trusted.keyid] for trusted in counted], ("revoke", "release"))
+                refuse("bundle", found.told())
+        return counted
+
+    def _void(self, trusted: TrustedKey, key: Key, day: str) -> str:
+        """Return why a key does not count for a bundle of *day*; empty when it does."""
+        if day < trusted.since or (trusted.until and day > trusted.until):
+            limits = (trusted.since or "the beginning", trusted.until or "the end", day)
+            return "is trusted from %s to %s, the bundle is of %s" % limits
+        for found in self.revocations:
+            if (found.what, found.sha256) == ("key", trusted.keyid):
+                self._believe(found, [key], ("revoke",))
+                since = found.said["since"]
+                if since is None or found.said["reason"] == "compromised" or day >= since:
+                    return "is " + found.told()
+        return ""
+
+    def _believe(self, found: Revocation, by: List[Key], roles: Tuple[str, ...]) -> None:
+        known = by + [trusted.key for trusted in self.keys if trusted.key and set(roles) & set(trusted.roles)]
+        if not any(found.envelope.signed_by(key) for key in known):
+            raise WrongUse(
+                "%s: revokes what this bundle relies on, but is signed neither by it nor by a key with the role "
+                "revoke; find out who put it there" % found.where
+            )
+
+    def _load(self, place: Path, named: bool) -> None:
+        if named and not place.exists():
+            raise Missing("--trust: there is no %s" % place)
+        if named and not place.is_dir():
+            self.keys = [self._key(place)]
+            return
+        if not place.is_dir():
+            return
+        found = {path.name: self._key(path) for path in sorted(place.glob("*.pub"))}
+        self._revocations(place)
+        if (place / "trust.toml").exists():
+            self._described(place / "trust.toml", found)
+        else:
+            self.keys = list({trusted.keyid: trusted for trusted in found.values()}.values())
+
+    def _key(self, path: Path) -> TrustedKey:
+        key = parse_key(read_file(path, 65536))
+        if key is None:
+            raise WrongUse("%s: not the PEM of one sound public key; expected a file like release.pub" % path)
+        return TrustedKey(key.keyid, key)
+
+    def _described(self, path: Path, found: Dict[str, TrustedKey]) -> None:
+        """Read trust.toml, which names each key of its folder once."""
+        shape = {"file": str, "roles": str, "since?": DAY, "until?": DAY}
+        try:
+            head, *tables = parse_plain(read_file(path, 65536), str(path), "sealrun/trust-v1", "key")
+            check_shape(head, {"threshold?": str}, str(path))
+            for table in tables:
+                check_shape(table, shape, str(path))
+                for name in ("since", "until"):
+                    datetime.date.fromisoformat(table.get(name, "2026-01-31"))
+                if not set(table["roles"].split(" ")) <= set(ROLES):
+                    refuse(str(path), "got the roles %r, expected some of %s" % (table["roles"], " ".join(ROLES)))
+        except (Refused, ValueError) as error:
+            raise WrongUse(str(error)) from None
+        self.keys = [
+            found[table["file"]]._replace(
+                roles=tuple(table["roles"].split(" ")), since=table.get("since", ""), until=table.get("until", "")
+            )
+            for table in tables
+            if table["file"] in found
+        ]
+        if sorted(table["file"] for table in tables) != sorted(found) or len({key.keyid for key in self.keys}) != len(found):
+            raise WrongUse("%s: expected each key of its folder once, and no key in two files" % path)
+        signing = [key for key in self.keys if {"release", "hosted"} & set(key.roles)]
+        if head.get("threshold", "1") not in [str(number) for number in range(1, len(signing) + 1)]:
+            raise WrongUse("%s: expected a threshold between 1 and %d, the keys that sign" % (path, len(signing)))
+        self.threshold = int(head.get("threshold", "1"))
+
+    def _revocations(self, place: Path) -> None:
+        for path in sorted(place.glob("*.revocation.json")) if place.is_dir() else [place]:
+            try:
+                data = read_file(path, 65536)
+                if not data.endswith(b"\n"):
+                    refuse(path.name, "does not end with a whole line")
+                envelope = parse_envelope(data[:-1], path.name)
+                said = document(envelope.payload, REVOCATION_SHAPE, path.name)
+                if len(said["subject"]) != 1:
+                    refuse(path.name, "revokes several things")
+            except Missing:
+                raise
+            except Refused as error:
+                raise WrongUse("%s; no revocation, remove it or get it again" % error) from None
+            subject = said["subject"][0]
+            self.revocations.append(
+                Revocation(path.name, subject["name"], subject["digest"]["sha256"], said["predicate"], envelope)
+            )
+
+
 # ------------------------------------------------------------------------------------------------------------ what is said
 
 NOT_PROVED = (
@@ -968,6 +1256,21 @@ NOT_PROVED = (
     "whose key it is: that is what the fingerprint was for, if you got it by another way than the bundle",
     "when it was signed: the day of judgement is what the signer says it is",
 )
+
+
+TIERS = {
+    "hosted identity": "which by your trust folder only a hosted build can use",
+    "release key": "listed in the maker's own policy",
+    "research key": "which no policy of the maker lists",
+}
+
+
+def tier_of(verifier: Verifier) -> str:
+    """Return how much the keys that counted stand for."""
+    if any("hosted" in trusted.roles for trusted in verifier.counted):
+        return "hosted identity"
+    listed = any(line["id"] == "release.key" and line["outcome"] == "passed" and not line["warning"] for line in verifier.lines)
+    return "release key" if listed else "research key"
 
 
 def printable(text: str) -> str:
@@ -992,14 +1295,15 @@ def tell(verifier: Verifier) -> None:
             say("  but  %s: %s" % (line["title"], line["seen"]))
         elif line["warning"]:
             say("  warn %s: %s" % (line["title"], line["warning"]))
-    listed = any(line["id"] == "release.key" and line["outcome"] == "passed" and not line["warning"] for line in verifier.lines)
-    tier = "a release key, listed in the maker's own policy" if listed else "a research key, which no policy lists"
+    tier = tier_of(verifier)
     say()
     say(
         "%s-%s, judged on %s: %s"
         % (plan["name"], plan["version"], plan["judged_at"], "PASSED" if verifier.passed else "FAILED")
     )
-    say("signed by sha256:%s (%s)" % (verifier.key.keyid, tier))
+    for trusted in verifier.counted:
+        say("signed by sha256:%s" % trusted.keyid)
+    say("trust tier: %s, %s" % (tier, TIERS[tier]))
     if not plan["promotable"]:
         say("NOT PROMOTABLE: %s" % ("a research release" if plan["posture"] == "research" else "a gate said no"))
     if verifier.withheld:
@@ -1029,6 +1333,10 @@ def result_of(verifier: Verifier) -> Dict[str, Any]:
         "error": "",
         "bundle": str(verifier.path),
         "digest": "sha256:" + verifier.archive.sha256,
+        "signers": ["sha256:" + trusted.keyid for trusted in verifier.counted],
+        "tier": tier_of(verifier),
+        "shown": verifier.said,
+        "not_proved": list(NOT_PROVED),
         "withheld": sorted(verifier.withheld),
         "undone": verifier.undone,
     }
@@ -1039,7 +1347,7 @@ def failure(path: str, error: Refused) -> Dict[str, Any]:
     return {
         "schema": "urn:sealrun:result:v1", "command": "verify", "verdict": "error", "exit_code": error.exit_code,
         "controls": [], "findings": [], "error": str(error), "bundle": path, "digest": "",
-        "withheld": [], "undone": [],
+        "signers": [], "tier": "", "shown": [], "not_proved": list(NOT_PROVED), "withheld": [], "undone": [],
     }  # fmt: skip
 
 
@@ -1053,7 +1361,9 @@ def emit(result: Dict[str, Any], target: Optional[str]) -> None:
         Path(target).write_bytes(data)
 
 
-def verified(path: Path, trust: Optional[str], fingerprint: Optional[str], delivery: Optional[str]) -> Verifier:
+def verified(
+    path: Path, trust: Optional[str], fingerprint: Optional[str], delivery: Optional[str], revoked: Optional[str] = None
+) -> Verifier:
     """Return the verifier of the bundle at *path*, all of which held. Raises Refused."""
     if not path.name.endswith(".evidence.tar"):
         raise WrongUse("bundle: got %s, expected the file NAME.evidence.tar" % path)
@@ -1063,7 +1373,7 @@ def verified(path: Path, trust: Optional[str], fingerprint: Optional[str], deliv
             if length > MAX_BUNDLE:
                 refuse(path.name, "got %d bytes, expected at most %d" % (length, MAX_BUNDLE))
             verifier = Verifier(path, Archive(stream, length))
-            verifier.check(trust, fingerprint, delivery)
+            verifier.check(Trust(trust, fingerprint, revoked), delivery)
             return verifier
     except OSError as error:
         raise Missing("%s: cannot be read (%s)" % (error.filename or path, error.strerror)) from None
@@ -1077,11 +1387,12 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument("bundle", help="NAME.evidence.tar; its NAME.intoto.jsonl and report.html lie beside it")
     parser.add_argument("--trust", metavar="FILE_OR_DIR", help="public key (release.pub), or a folder of *.pub")
     parser.add_argument("--fingerprint", metavar="sha256:HEX", help="fingerprint of the one key to accept")
+    parser.add_argument("--revoked", metavar="FILE_OR_DIR", help="a revocation, or a folder of *.revocation.json")
     parser.add_argument("--files", metavar="DIR", help="folder with the delivered model, to be bound byte for byte")
     parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write the result as JSON")
     options = parser.parse_args(argv)
     try:
-        verifier = verified(Path(options.bundle), options.trust, options.fingerprint, options.files)
+        verifier = verified(Path(options.bundle), options.trust, options.fingerprint, options.files, options.revoked)
     except Refused as error:
         say("verify_bundle: %s" % error)
         emit(failure(options.bundle, error), options.json)

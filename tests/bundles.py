@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sealrun import digest, files
 from sealrun.errors import VerificationFailed
-from sealrun.evidence import bundle, checklist, keys, manifest, sign, signers
+from sealrun.evidence import attest, bundle, checklist, keys, manifest, sign, signers
 from sealrun.evidence.statement import Resource, Sha256Set, StagePredicate, StageStatement, Tool, resources
 from sealrun.outcome import Finding, Outcome, OutcomeKind, check, verdict
 
@@ -96,6 +96,7 @@ class Draft:
     version: int = 2
     posture: str = "research"
     seed: int = 1
+    cosigners: tuple[int, ...] = ()
     judged_at: str = DAY
     promotable: bool | None = None
     passed: bool | None = None
@@ -126,21 +127,43 @@ class Draft:
         described = self.edit_manifest(listed)
         tar = self.edit_tar(_archive({bundle.MANIFEST: described, **members}))
         report = b"<!doctype html><title>report</title>\n"
-        attested = self.attested(sorted(name for name in members if name.startswith(("statements/", "attestations/"))))
+        made = {
+            f"{TITLE}{bundle.SUFFIX}": tar,
+            sign.REPORT: report,
+            **({} if self.version == 1 else {bundle.MANIFEST: described}),
+        }
+        subjects = sign.subjects({name: digest.of_bytes(data) for name, data in made.items()}, _described(self.candidate))
+        lines = {} if self.version == 1 else self._attestations(subjects, members)
+        lines |= {name: members[name] for name in sorted(members) if name.startswith(("statements/", "attestations/"))}
+        attested = self.attested(list(lines))
         release = sign.release_statement(
-            title=TITLE, archive=digest.of_bytes(tar), report=digest.of_bytes(report), listed=digest.of_bytes(described) if self.version != 1 else None, candidate=_described(self.candidate),
-            policy=digest.of_manifest(_described(self.policy)), judged_at=self.judged_at, posture=self.posture,  # type: ignore[arg-type]
-            passed=self._passed(), sealrun="0.1.0",
-            attestations=[(name, digest.of_bytes(members.get(name, b""))) for name in attested],
+            subjects=subjects, title=TITLE, policy=digest.of_manifest(_described(self.policy)), judged_at=self.judged_at,
+            posture=self.posture, passed=self._passed(), sealrun="0.1.0",  # type: ignore[arg-type]
+            attestations=[(name, digest.of_bytes(lines.get(name, b""))) for name in attested],
         )  # fmt: skip
-        payloads = [self.edit_release(files.readable_json(release)), *(members.get(name, b"{}") for name in attested)]
-        envelopes = sign.sign(payloads, signers.of_file(key_file(folder, self.seed)))
+        payloads = [self.edit_release(files.readable_json(release)), *(lines.get(name, b"{}") for name in attested)]
+        signing = [signers.of_file(key_file(folder, seed)) for seed in (self.seed, *self.cosigners)]
+        envelopes = sign.sign(payloads, *signing)
+        for seed in self.cosigners:
+            (folder / f"key-{seed}.pem").unlink()
         (folder / f"key-{self.seed}.pem").unlink()
         path = folder / f"{TITLE}{bundle.SUFFIX}"
         path.write_bytes(tar)
         (folder / f"{TITLE}{sign.SUFFIX}").write_bytes(self.edit_envelopes(envelopes))
         (folder / sign.REPORT).write_bytes(report)
         return path
+
+    def _attestations(self, subjects: tuple[Resource, ...], members: Mapping[str, bytes]) -> dict[str, bytes]:
+        models = manifest.Artifacts(baseline=_described({"model.onnx": b"old"}), candidate=_described(self.candidate), data=())
+        basis = attest.Basis(
+            subjects=subjects, plan=self._plan(), lines=manifest.decode(self._checklist(), checklist.Checked, "").lines,
+            artifacts=models if manifest.DIGESTS in members else manifest.NO_ARTIFACTS,
+            statements={stage: self._statement(stage, found) for stage, found in self._evidence().items()},
+            members={manifest.CHECKLIST: "", **{name: digest.of_bytes(data) for name, data in sorted(members.items())}},
+            read=members.get,
+        )  # fmt: skip
+        made = {urn: payload for urn, payload in attest.attestations(basis).items() if payload is not None}
+        return {urn: self.edits.get(urn, same)(payload) for urn, payload in made.items()}
 
     def _members(self) -> dict[str, bytes]:
         evidence = self._evidence()
@@ -162,10 +185,12 @@ class Draft:
         models = {"baseline": _described({"model.onnx": b"old"}), "candidate": _described(self.candidate), "data": ()}
         certificate = {"certificate/manifest.json": digest.canonical_json(pack), "certificate/report.json": _PACK}
         evidence = {
-            "lock": {"locks.json": b"{}\n"}, "sbom": {"tool.cdx.json": b"{}\n"}, "audit": {"pip-audit.json": b"{}\n"},
+            "lock": {"locks.json": b"{}\n"}, "sbom": {"tool.cdx.json": b"{}\n"},
+            "audit": {"pip-audit.json": b"{}\n", "snapshot.json": b'{"as_of":"2026-01-10","sha256":"' + b"7" * 64 + b'"}\n'},
             "secrets": {"findings.json": b"[]\n"}, "model": {"digests.json": files.readable_json(models)},
             "certify": {"baseline-report.json": b"{}\n", **certificate}, "verify": {"receipt.json": b"{}\n"},
-            "bundle": {"release.pub": public_key(self.seed).pem, "checklist.json": self._checklist()},
+            "bundle": {"release.pub": public_key(self.seed).pem, "checklist.json": self._checklist(),
+                       "ml-bom.cdx.json": b'{"bomFormat": "CycloneDX", "ratio": 1.25e-05}\n'},
         }  # fmt: skip
         gone = {tuple(name.split("/", 2)[1:]) for name in self.dropped if name.startswith("evidence/")}
         edited = {

@@ -76,7 +76,12 @@ def _good() -> Iterator[tuple[str, int, Draft]]:
         FAILED,
         Draft(kinds={"model.digests": OutcomeKind.FAILED}, candidate={}, dropped=("evidence/model/digests.json",)),
     )
-    yield "another attestation, listed", PASSED, Draft(extra={"attestations/provenance.json": b'{"any":"statement"}'})
+    yield (
+        "another attestation in the first version, listed",
+        PASSED,
+        Draft(version=1, extra={"attestations/provenance.json": b'{"any":"statement"}'}),
+    )
+    yield "the first version", PASSED, Draft(version=1)
     yield (
         "a long name",
         PASSED,
@@ -396,7 +401,11 @@ def _dishonest() -> Iterator[tuple[str, Draft]]:
     yield "statements signed out of order", Draft(attested=lambda names: names[::-1])
     yield (
         "an attestation that is not signed",
-        Draft(extra={"attestations/a.json": b"{}"}, attested=lambda names: [name for name in names if "attest" not in name]),
+        Draft(
+            version=1,
+            extra={"attestations/a.json": b"{}"},
+            attested=lambda names: [name for name in names if "attest" not in name],
+        ),
     )
     for name in ("a\\b", "C:x", "a//b", "../a", "policy/../a", "policy/.", "policy/ä", "policy/a b", "/policy/a", "policy/..."):
         yield f"the name {name!r}", Draft(extra={name: b""}) if name.isascii() else Draft(edit_tar=_renamed(name))

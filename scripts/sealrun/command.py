@@ -55,6 +55,7 @@ def trust_options(parser: argparse.ArgumentParser) -> None:
     """Add whom to trust."""
     parser.add_argument("--trust", type=Path, help="public key file, or folder of them (default: policy/trust)")
     parser.add_argument("--fingerprint", help="fingerprint of the one key to trust, sha256:...")
+    parser.add_argument("--revoked", type=Path, metavar="PLACE", help="a revocation, or a folder of *.revocation.json")
 
 
 def trust_of(options: argparse.Namespace) -> Path | None:

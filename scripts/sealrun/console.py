@@ -90,7 +90,8 @@ def verified(found: Verification) -> None:
     failures(found.controls)
     passed = found.verdict is Verdict.PASSED
     out.print(Text(f"{found.title}: {'passed' if passed else 'FAILED'}", style="bold green" if passed else "bold red"))
-    out.print(Text(f"signed by {found.fingerprint}, judged at {found.judged_at}, {found.posture}"))
+    signed = " and ".join(found.signers)
+    out.print(Text(plain(f"signed by {signed}, a {found.tier}; judged for {found.judged_at}, {found.posture}")))
     if not found.promotable:
         out.print(Text("not promotable: this release was not held against the production posture", style="yellow"))
     for title, lines in (
@@ -102,6 +103,11 @@ def verified(found: Verification) -> None:
     ):
         if found.withheld:
             out.print(Text(plain("\n    ".join((f"  {title}", *lines))), style="yellow"))
+
+
+def not_proved(sentences: Sequence[str]) -> None:
+    """Say what a verified bundle leaves open."""
+    stderr().print(Text("\n  - ".join(("This does not prove", *sentences))))
 
 
 def failures(outcomes: Sequence[Outcome]) -> None:

@@ -16,7 +16,7 @@ import stat
 import tempfile
 import tomllib
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
@@ -27,6 +27,7 @@ from sealrun.errors import InputMissing, SealrunError, UsageError
 
 MAX_JSON = 256 * 1024 * 1024  # bytes; the largest report a tool may hand over
 _MAX_DEPTH = 64
+_MAX_DIGITS = 100  # characters of a number
 _ODD = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # Unicode: control, formatting (such as right-to-left marks), surrogates, line ends
 
 
@@ -123,13 +124,18 @@ def parse_json(data: bytes, where: str, error: type[SealrunError] = UsageError) 
     def refuse(constant: str) -> NoReturn:
         raise ValueError(f"{constant[:40]} is not JSON")
 
+    def short[N](kind: Callable[[str], N]) -> Callable[[str], N]:
+        return lambda text: kind(text) if len(text) <= _MAX_DIGITS else refuse(f"a number of {len(text)} characters")
+
     def finite(text: str) -> float:
         value = float(text)
         return value if abs(value) != float("inf") else refuse(text)
 
     try:
         text = data.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=unique, parse_constant=refuse, parse_float=finite)
+        value = json.loads(
+            text, object_pairs_hook=unique, parse_constant=refuse, parse_int=short(int), parse_float=short(finite)
+        )
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()  # lone surrogates cannot be written again
         if text.count("{") + text.count("[") > _MAX_DEPTH and _depth(value) > _MAX_DEPTH:

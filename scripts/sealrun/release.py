@@ -17,7 +17,7 @@ from rich.text import Text
 
 from sealrun import clock, console, digest, files, pipeline, result, sandbox, settings, venvs
 from sealrun.errors import InputMissing, ToolFailed
-from sealrun.evidence import keys
+from sealrun.evidence import signers
 from sealrun.evidence import statement as statements
 from sealrun.outcome import OutcomeKind, Verdict
 from sealrun.stage import Context

@@ -17,8 +17,10 @@ EXIT_PASSED, EXIT_FAILED = 0, 1
 
 
 class Result(Struct, frozen=True, kw_only=True):
-    """What a command found out. `exit_code`: 0 passed, 1 a gate said no, 2 wrong use, 3 input missing, 4 tool failed,
-    5 verification failed. `withheld` are members that a customer edition leaves out, `undone` the checks not made for that."""
+    """What a command found out. `exit_code`: 0 passed, 1 a gate said no, 2 wrong use, 3 input missing, 4 tool failed, 5
+    verification failed. `signers` and `tier` tell who signed a bundle and how much that stands for, `shown` what was checked,
+    `not_proved` what that leaves open; `withheld` are members that a customer edition leaves out, `undone` the checks not
+    made for that."""
 
     schema: Literal["urn:sealrun:result:v1"] = "urn:sealrun:result:v1"
     command: str
@@ -29,6 +31,10 @@ class Result(Struct, frozen=True, kw_only=True):
     error: str = ""
     bundle: str = ""
     digest: str = ""
+    signers: tuple[str, ...] = ()
+    tier: str = ""
+    shown: tuple[str, ...] = ()
+    not_proved: tuple[str, ...] = ()
     withheld: tuple[str, ...] = ()
     undone: tuple[str, ...] = ()
 

@@ -91,7 +91,9 @@ class TestEd25519:
             public = public_key(number + 1)
             assert verify_bundle.verify_ed25519(public.raw, message, bytes(signature))
             signature[secrets.randbelow(64)] ^= 1 << secrets.randbelow(8)
-            assert verify_bundle.verify_ed25519(public.raw, message, bytes(signature)) == public.signed(message, bytes(signature))
+            assert verify_bundle.verify_ed25519(public.raw, message, bytes(signature)) == public.signed(
+                message, bytes(signature)
+            )
 
     def test_a_scalar_that_is_not_reduced(self) -> None:
         """S + L is another encoding of the same signature, and is refused."""

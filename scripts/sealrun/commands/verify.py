@@ -18,14 +18,18 @@ def _run(options: argparse.Namespace) -> int:
     from sealrun.evidence import verify
     from sealrun.outcome import Verdict
 
-    found = verify.verify(options.bundle, trust=trust_of(options), fingerprint=options.fingerprint, delivery=options.files)
+    found = verify.verify(
+        options.bundle, trust=trust_of(options), fingerprint=options.fingerprint, delivery=options.files,
+        revoked=options.revoked,
+    )  # fmt: skip
     console.verified(found)
+    console.not_proved(verify.NOT_PROVED)
     code = result.EXIT_PASSED if found.verdict is Verdict.PASSED else result.EXIT_FAILED
     result.emit(
         result.Result(
             command="verify", verdict=found.verdict, exit_code=code, controls=found.controls, findings=found.findings,
             bundle=options.bundle.name, digest=f"sha256:{found.sha256}", withheld=tuple(sorted(found.withheld)),
-            undone=found.undone,
+            undone=found.undone, signers=found.signers, tier=found.tier, shown=found.steps, not_proved=verify.NOT_PROVED,
         ),
         options.json,
     )  # fmt: skip

@@ -3,8 +3,8 @@ or P-256 (what most key services and tokens hold).
 
 Rules: the key folder is 0700 and the files 0600; a folder or key that others can use, a link, or a key of another kind is
 refused; a key is made whole or not at all, and two processes that make one at once end up with the same; a public key that is
-no sound point of its curve (not canonical, of small order, not on it) is refused before it verifies anything; an ECDSA signature
-has one form (shortest DER, the smaller of the two values of s), so that no byte of it can be another.
+no sound point of its curve (not canonical, of small order, not on it) is refused before it verifies anything; an ECDSA
+signature has one form (shortest DER, the smaller of the two values of s), so that no byte of it can be another.
 
 Source: RFC 8032 (Ed25519), RFC 8410 and RFC 5480 (SubjectPublicKeyInfo), FIPS 186-5 (ECDSA).
 """
@@ -175,7 +175,9 @@ def parse_public(data: bytes, where: str) -> PublicKey:
     try:
         return of_spki(der if framed else b"", where)
     except ValueError as problem:
-        raise UsageError(f"{where}: not the PEM of one sound Ed25519 or P-256 public key; expected a file like release.pub") from problem
+        raise UsageError(
+            f"{where}: not the PEM of one sound Ed25519 or P-256 public key; expected a file like release.pub"
+        ) from problem
 
 
 def of_spki(der: bytes, where: str) -> PublicKey:

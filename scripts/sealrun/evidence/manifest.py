@@ -87,6 +87,19 @@ class PlanDocument(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             _same(f"{PLAN}: {field}", got, expected)
 
 
+class Artifacts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`evidence/model/digests.json`."""
+
+    baseline: digest.Manifest
+    candidate: digest.Manifest
+    data: digest.Manifest
+
+
+NO_ARTIFACTS = Artifacts(baseline=(), candidate=(), data=())
+DIGESTS = "evidence/model/digests.json"
+_MAX_VALUES = 1_000_000
+
+
 def describe(title: str, members: Mapping[str, bytes]) -> bytes:
     """Return `manifest.json` for *members*."""
     entries = (digest.FileDigest(path=name, sha256=digest.of_bytes(data), size=len(data)) for name, data in members.items())
@@ -95,6 +108,7 @@ def describe(title: str, members: Mapping[str, bytes]) -> bytes:
 
 def decode[T](data: bytes, kind: type[T], where: str) -> T:
     """Return the document *data* of ours as a *kind*. Raises VerificationFailed, also for another form of the same value."""
+    bounded(data, where)
     value = files.decode(data, kind, where, VerificationFailed)
     try:
         same = files.readable_json(value) == data
@@ -103,6 +117,13 @@ def decode[T](data: bytes, kind: type[T], where: str) -> T:
     if not same:
         raise VerificationFailed(f"{where}: not in the one form of a bundle's documents; it was not written by Sealrun")
     return value
+
+
+def bounded(data: bytes, where: str) -> bytes:
+    """Return *data* when it holds at most a million values, so that its size bounds what decoding takes."""
+    if sum(data.count(mark) for mark in (b",", b"[", b"{")) > _MAX_VALUES:
+        raise VerificationFailed(f"{where}: more than {_MAX_VALUES} values")
+    return data
 
 
 def _same(where: str, got: str, expected: str) -> None:

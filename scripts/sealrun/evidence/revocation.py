@@ -88,5 +88,9 @@ def parse(data: bytes, where: str) -> Revocation:
     except (VerificationFailed, ValueError) as problem:
         raise UsageError(f"{where}: no revocation ({problem}); remove it, or get it again") from problem
     return Revocation(
-        where=where, what="key" if what == "key" else "bundle", sha256=said.subject[0].digest.sha256, said=said.predicate, envelope=envelope
+        where=where,
+        what="key" if what == "key" else "bundle",
+        sha256=said.subject[0].digest.sha256,
+        said=said.predicate,
+        envelope=envelope,
     )

@@ -1,8 +1,9 @@
 """Signing: DSSE envelopes, one JSON object per line, the release statement first, then the statements it names.
 
-Rules: the payload type is in-toto's and nothing else; a signature is known by the sha256 of its key's SubjectPublicKeyInfo, no
-key signs a line twice, and signatures stand in the order of these ids; a line has one form (sorted, compact, standard base64), so that no byte of it can be another; the
-release statement names the bundle, the report and every file of the candidate by digest.
+Rules: the payload type is in-toto's and nothing else; a signature is known by the sha256 of its key's SubjectPublicKeyInfo,
+no key signs a line twice, and signatures stand in the order of these ids; a line has one form (sorted, compact, standard
+base64), so that no byte of it can be another; the release statement names the bundle, the report and every file of the
+candidate by digest.
 
 Source: DSSE v1.0; in-toto Statement v1; SLSA Verification Summary v1; docs/bundle-format.md.
 """
@@ -15,7 +16,7 @@ from msgspec import Meta, Struct, field
 
 from sealrun import digest, files
 from sealrun.errors import VerificationFailed
-from sealrun.evidence import bundle, keys, signers
+from sealrun.evidence import keys, manifest, signers
 from sealrun.evidence.statement import STATEMENT_TYPE, Resource, Sha256Set, StatementType
 
 if TYPE_CHECKING:  # loaded by whoever signs; it costs 65 ms
@@ -91,20 +92,20 @@ class ReleaseStatement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     predicate: Summary
 
 
+def subjects(made: Mapping[str, digest.Sha256], candidate: digest.Manifest) -> tuple[Resource, ...]:
+    """Return what a release is about: what was *made*, in its order, and the candidate's files."""
+    named = [*made.items(), *((f"candidate/{entry.path}", entry.sha256) for entry in candidate)]
+    return tuple(Resource(name=name, digest=Sha256Set(sha256=sha256)) for name, sha256 in named)
+
+
 def release_statement(
-    *, title: str, archive: digest.Sha256, report: digest.Sha256, listed: digest.Sha256 | None,
-    candidate: digest.Manifest, policy: digest.Sha256,
-    judged_at: str, posture: Literal["production", "research"], passed: bool, sealrun: str,
-    attestations: Iterable[tuple[str, digest.Sha256]],
+    *, subjects: tuple[Resource, ...], title: str, policy: digest.Sha256, judged_at: str,
+    posture: Literal["production", "research"], passed: bool, sealrun: str, attestations: Iterable[tuple[str, digest.Sha256]],
 ) -> ReleaseStatement:  # fmt: skip
-    """Return the statement that a release makes; `attestations` are member names and digests in the order of the lines,
-    `listed` is the digest of the manifest (None in version 1)."""
+    """Return the statement that a release makes; `attestations` are names and digests in the order of the lines."""
     level: Level = "FAILED" if not passed else "SEALRUN_PRODUCTION" if posture == "production" else "SEALRUN_RESEARCH"
-    subjects = [(f"{title}{bundle.SUFFIX}", archive), (REPORT, report)]
-    subjects += [(bundle.MANIFEST, listed)] if listed else []
-    subjects += [(f"candidate/{entry.path}", entry.sha256) for entry in candidate]
     return ReleaseStatement(
-        subject=tuple(Resource(name=name, digest=Sha256Set(sha256=sha256)) for name, sha256 in subjects),
+        subject=subjects,
         predicate=Summary(
             verifier=Verifier(version={"sealrun": sealrun}),
             time_verified=f"{judged_at}T00:00:00Z",
@@ -124,9 +125,7 @@ def sign(payloads: Sequence[bytes], *signers: "Signer") -> bytes:
 
 def sign_also(envelopes: Sequence["Signed"], by: "Signer") -> bytes:
     """Return *envelopes* with one signature more on each line; one by the same key is replaced. Raises ToolFailed."""
-    return b"".join(
-        _line(made.payload, {**made.signatures, _keyid(by): _signature(made.payload, by)}) for made in envelopes
-    )
+    return b"".join(_line(made.payload, {**made.signatures, _keyid(by): _signature(made.payload, by)}) for made in envelopes)
 
 
 def _keyid(by: "Signer") -> digest.Sha256:
@@ -156,7 +155,7 @@ def parse(data: bytes, where: str) -> tuple[Signed, ...]:
 
 
 def _parse_line(data: bytes, where: str) -> Signed:
-    line = files.decode(data, _Line, where, VerificationFailed)
+    line = files.decode(manifest.bounded(data, where), _Line, where, VerificationFailed)
     try:
         payload = base64.b64decode(line.payload, validate=True)
         signatures = {made.keyid: base64.b64decode(made.sig, validate=True) for made in line.signatures}

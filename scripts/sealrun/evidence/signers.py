@@ -1,8 +1,9 @@
 """Who signs: a key file of this user, or a key that never leaves a service, a token or a vault, named by a URI.
 
-Rules: in the key folder, `release.uri` names the release key where it is not the file `release.pem`, and `release.pub` holds its
-public half, so that nobody has to be asked who signs; a service on the network is asked only with INVARLOCK_ALLOW_NETWORK=1; a
-key of a kind that recipients cannot verify is refused before it signs; a PIN comes from SEALRUN_SIGNER_PIN or from the terminal.
+Rules: in the key folder, `release.uri` names the release key where it is not the file `release.pem`, and `release.pub` holds
+its public half, so that nobody has to be asked who signs; a service on the network is asked only with
+INVARLOCK_ALLOW_NETWORK=1; a key of a kind that recipients cannot verify is refused before it signs; a PIN comes from
+SEALRUN_SIGNER_PIN or the terminal.
 
 Source: securesystemslib's signers and their URIs; docs/keys.md.
 """
@@ -29,7 +30,7 @@ _REMEDY = "read docs/keys.md"
 
 
 def release_public() -> keys.PublicKey:
-    """Return the public half of the release key; the key file is made now if there is neither file nor URI. Raises UsageError."""
+    """Return the public half of the release key; a key file is made now if there is neither file nor URI. Raises UsageError."""
     if _uri() is None:
         return keys.public_key(keys.release())
     path = keys.folder() / f"{keys.RELEASE}.pub"

@@ -1,8 +1,9 @@
 """Whom a recipient trusts, for what and when: keys with roles and days, how many must have signed, and what was revoked.
 
-Rules: a folder holds `*.pub`, perhaps `trust.toml`, perhaps `*.revocation.json`; without `trust.toml` every key may sign releases,
-at any time, and one suffices; with it every key of the folder stands in it, once. A key counts when it has a role that signs
-releases, held on the day that the bundle was judged, and is not revoked. What cannot be read is wrong use, never less trust.
+Rules: a folder holds `*.pub`, perhaps `trust.toml`, perhaps `*.revocation.json`; without `trust.toml` every key may sign
+releases, at any time, and one suffices; with it every key of the folder stands in it, once. A key counts when it has a role
+that signs releases, held on the day that the bundle was judged, and is not revoked. What cannot be read is wrong use, never
+less trust.
 
 Source: docs/bundle-format.md, section 8; policy/trust/README.md.
 """
@@ -17,6 +18,7 @@ from msgspec import Struct
 from sealrun import digest, files
 from sealrun.errors import UsageError, VerificationFailed
 from sealrun.evidence import keys, plain, revocation
+from sealrun.evidence.keys import PublicKey
 
 FILE = "trust.toml"
 
@@ -41,7 +43,7 @@ class TrustedKey(Struct, frozen=True, kw_only=True):
     """A key by its id, and itself where it is known; `since` and `until` are days, empty without a bound."""
 
     keyid: digest.Sha256
-    key: keys.PublicKey | None = None
+    key: PublicKey | None = None
     roles: frozenset[Role] = frozenset((Role.RELEASE,))
     since: str = ""
     until: str = ""
@@ -58,7 +60,7 @@ class Trust(Struct, frozen=True, kw_only=True):
     threshold: int = 1
     revocations: tuple[revocation.Revocation, ...] = ()
 
-    def having(self, role: Role) -> tuple[keys.PublicKey, ...]:
+    def having(self, role: Role) -> tuple[PublicKey, ...]:
         """Return the keys known here that have *role*."""
         return tuple(trusted.key for trusted in self.keys if trusted.key and role in trusted.roles)
 
@@ -79,7 +81,7 @@ def load(place: Path | None, fingerprint: str | None, revoked: Path | None) -> T
     return Trust(keys=found.keys, threshold=found.threshold, revocations=(*found.revocations, *more))
 
 
-def judge(trust: Trust, signed: Mapping[digest.Sha256, keys.PublicKey], bundle: digest.Sha256, day: str) -> tuple[TrustedKey, ...]:
+def judge(trust: Trust, signed: Mapping[digest.Sha256, PublicKey], bundle: digest.Sha256, day: str) -> tuple[TrustedKey, ...]:
     """Return the keys of *trust* that count for the *bundle*, judged on *day* and *signed* by these keys, all verified.
 
     Raises VerificationFailed when they are too few or the bundle is revoked, UsageError for a revocation by nobody.
@@ -101,7 +103,7 @@ def judge(trust: Trust, signed: Mapping[digest.Sha256, keys.PublicKey], bundle: 
     return tuple(counted)
 
 
-def _problem(trusted: TrustedKey, trust: Trust, signed: Mapping[digest.Sha256, keys.PublicKey], day: str) -> str:
+def _problem(trusted: TrustedKey, trust: Trust, signed: Mapping[digest.Sha256, PublicKey], day: str) -> str:
     """Return why a key does not count; empty when it does."""
     if not trusted.held(day):
         return f"is trusted from {trusted.since or 'the beginning'} to {trusted.until or 'the end'}, the bundle is of {day}"
@@ -113,11 +115,11 @@ def _problem(trusted: TrustedKey, trust: Trust, signed: Mapping[digest.Sha256, k
     return ""
 
 
-def _believed(found: revocation.Revocation, by: list[keys.PublicKey]) -> None:
+def _believed(found: revocation.Revocation, by: list[PublicKey]) -> None:
     if not any(found.envelope.signed_by(key) for key in by):
         raise UsageError(
-            f"{found.where}: revokes what this bundle relies on, but is signed neither by it nor by a key with the role revoke; "
-            "find out who put it there"
+            f"{found.where}: revokes what this bundle relies on, but is signed neither by it nor by a key with the role "
+            "revoke; find out who put it there"
         )
 
 

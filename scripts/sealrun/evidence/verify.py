@@ -15,17 +15,29 @@ from msgspec import Struct
 
 from sealrun import digest, files
 from sealrun.errors import InputMissing, SealrunError, UsageError, VerificationFailed
-from sealrun.evidence import bundle, checklist, disclosure, keys, manifest, sign
+from sealrun.evidence import attest, bundle, checklist, disclosure, keys, manifest, sign
+from sealrun.evidence import trust as believed
 from sealrun.evidence.statement import StageStatement
 from sealrun.outcome import Finding, Outcome, OutcomeKind, Verdict, verdict
 
 _STATEMENT, _ATTESTATION, _POLICY, _LOCK = "statements/", "attestations/", "policy/", "requirements/"
+_V1 = "sealrun/bundle-v1"
 _NEEDED = {"bundle", "certify", "lock"}  # the stages whose statements are compared with others
 _PLACES = re.compile(r"plan\.json|release\.toml|policy/.+|requirements/[^/]+\.txt|(statements|attestations)/[^/]+\.json")
 
 
+NOT_PROVED = (
+    "that the models were run as the records say: whoever holds the key could have written other records",
+    "that the candidate is good, or free of hidden behaviour: it was compared with its baseline on one text by one measure",
+    "that there is no vulnerability or secret: the scans know what their rules and the advisory snapshot knew on that day",
+    "whose key it is: that is what the fingerprint was for, if you got it by another way than the bundle",
+    "when it was signed: the day of judgement is what the signer says it is",
+)
+
+
 class Verification(Struct, frozen=True, kw_only=True):
-    """What a verified bundle says. `steps` tells what was checked, `undone` what could not be, a sentence each; `withheld` are
+    """What a verified bundle says. `signers` are the fingerprints that counted, `tier` how much they stand for; `steps` tells
+    what was checked, `undone` what could not be, a sentence each; `withheld` are
     the members that a customer edition leaves out, each with the policy's reason."""
 
     title: str
@@ -38,16 +50,10 @@ class Verification(Struct, frozen=True, kw_only=True):
     controls: tuple[Outcome, ...]
     findings: tuple[Finding, ...]
     steps: tuple[str, ...]
+    signers: tuple[str, ...] = ()
+    tier: str = ""
     withheld: Mapping[str, str] = {}
     undone: tuple[str, ...] = ()
-
-
-class _Artifacts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`evidence/model/digests.json`."""
-
-    baseline: digest.Manifest
-    candidate: digest.Manifest
-    data: digest.Manifest
 
 
 class _PackFile(Struct, frozen=True, kw_only=True):
@@ -61,12 +67,14 @@ class _Pack(Struct, frozen=True, kw_only=True):
     files: dict[str, _PackFile]
 
 
-def verify(path: Path, *, trust: Path | None, fingerprint: str | None, delivery: Path | None) -> Verification:
+def verify(
+    path: Path, *, trust: Path | None, fingerprint: str | None, delivery: Path | None, revoked: Path | None = None
+) -> Verification:
     """Return what the bundle at *path* says, once it is verified; its envelopes and report lie beside it.
 
-    *trust* is a public key file or a folder of them, *fingerprint* that of the one key to accept; *delivery* is the folder with
-    the files that were delivered. Raises VerificationFailed naming what does not hold, UsageError without anybody to trust.
-    """
+    *trust* is a public key file or a folder of them, *fingerprint* that of the one key to accept; *revoked* is a revocation
+    or a folder of them; *delivery* is the folder with the files that were delivered. Raises VerificationFailed naming what
+    does not hold, UsageError without anybody to trust."""
     if not path.name.endswith(bundle.SUFFIX):
         raise UsageError(f"bundle: got {path}, expected the file NAME{bundle.SUFFIX}")
     with bundle.opened(path) as archive:
@@ -74,17 +82,21 @@ def verify(path: Path, *, trust: Path | None, fingerprint: str | None, delivery:
         rules = _rules(archive, listed)
         archive = _check_manifest(archive, listed, rules)
         envelopes = _envelopes(path)
-        key = _trusted(envelopes, archive, trust, fingerprint)
-        release = _check_envelopes(envelopes, archive, key)
+        accepted = believed.load(trust, fingerprint, revoked)
+        signed = _check_signatures(envelopes, _known(archive, listed), accepted, listed)
+        release = _check_lines(envelopes, archive, listed)
         statements = {name: _statement(archive, name) for name in _below(archive, _STATEMENT)}
         plan = _check_plan(archive, statements)
+        counted = believed.judge(accepted, signed, release.subject[0].digest.sha256, plan.judged_at)
         lines = _check_checklist(archive, statements, plan)
+        key = _member_key(archive, manifest.PUBLIC_KEY)
         _check_claims(archive, statements, plan, key)
-        candidate = _candidate(archive)
+        artifacts = _artifacts(archive)
         report = None if _leaves_out_report(path, rules) else _beside(path, sign.REPORT, limit=sign.MAX_REPORT)
-        _check_release(release, archive, report, candidate, plan, listed, statements)
+        _check_release(release, archive, report, artifacts.candidate, plan, listed, statements)
+        rebuilt = _check_attestations(envelopes, release, archive, listed, plan, statements, lines, artifacts)
         if delivery is not None:
-            _check_delivery(delivery, candidate)
+            _check_delivery(delivery, artifacts.candidate)
     outcomes = tuple(outcome for statement in statements.values() for outcome in statement.predicate.outcomes)
     return Verification(
         title=plan.title,
@@ -96,9 +108,11 @@ def verify(path: Path, *, trust: Path | None, fingerprint: str | None, delivery:
         sha256=archive.sha256,
         controls=tuple(sorted(outcomes, key=lambda outcome: [line.id for line in lines].index(outcome.control))),
         findings=tuple(finding for statement in statements.values() for finding in statement.predicate.findings),
-        steps=_told(archive, envelopes, statements, lines, candidate, delivery),
+        signers=tuple(f"sha256:{trusted.keyid}" for trusted in counted),
+        tier=_tier(counted, lines),
+        steps=_told(archive, envelopes, statements, lines, artifacts.candidate, delivery),
         withheld=disclosure.marked(rules, [*archive.withheld, *([] if report is not None else [sign.REPORT])]),
-        undone=_undone(archive, release, without_report=report is None),
+        undone=(*_undone(archive, release, without_report=report is None), *(f"{urn}: what it says" for urn in rebuilt)),
     )
 
 
@@ -108,7 +122,7 @@ def _listed(archive: bundle.Archive) -> manifest.Manifest:
 
 def _rules(archive: bundle.Archive, listed: manifest.Manifest) -> tuple[disclosure.Rule, ...]:
     """Return what the bundle's own policy lets be withheld: nothing in version 1, which signs no manifest."""
-    if listed.format == "sealrun/bundle-v1" or disclosure.POLICY not in archive.members:
+    if listed.format == _V1 or disclosure.POLICY not in archive.members:
         return ()
     return disclosure.parse(archive.read(disclosure.POLICY), VerificationFailed)
 
@@ -128,7 +142,8 @@ def _check_manifest(archive: bundle.Archive, listed: manifest.Manifest, rules: t
         elif (found.sha256, found.size) != (named[name].sha256, named[name].size):
             raise VerificationFailed(f"{name}: got sha256 {found.sha256}, expected {named[name].sha256}; it was changed")
         stage = name.split("/")[1] if name.startswith("evidence/") else ""
-        if not _PLACES.fullmatch(name) and f"{_STATEMENT}{stage}.json" not in archive.members:
+        misplaced = not _PLACES.fullmatch(name) or (listed.format != _V1 and name.startswith(_ATTESTATION))
+        if misplaced and f"{_STATEMENT}{stage}.json" not in archive.members:
             raise VerificationFailed(f"{name}: a bundle has no such member; it was added")
     if list(listed.members) != sorted(named.values()):
         raise VerificationFailed(f"{bundle.MANIFEST}: the members are not in order, or one stands twice")
@@ -143,45 +158,82 @@ def _envelopes(path: Path) -> tuple[sign.Signed, ...]:
     return sign.parse(_beside(path, name, limit=sign.MAX_ENVELOPES), name)
 
 
-def _trusted(
-    envelopes: tuple[sign.Signed, ...], archive: bundle.Archive, trust: Path | None, fingerprint: str | None
-) -> keys.PublicKey:
-    """Return the key that must have signed: one that the recipient trusts, and the one the bundle names."""
-    key = _member_key(archive, manifest.PUBLIC_KEY)
-    if key.keyid != envelopes[0].keyid:
-        raise VerificationFailed(f"envelope 1: got key sha256:{envelopes[0].keyid}, expected the bundle's {key.fingerprint}")
-    if fingerprint is not None and trust is not None:
-        raise UsageError("trust: got --trust and --fingerprint, expected one of them")
-    if fingerprint is not None:
-        accepted = {_fingerprint(fingerprint)}
-    else:
-        accepted = {known.fingerprint for known in keys.load_trusted(trust)} if trust is not None else set()
-        if not accepted:
-            raise UsageError(
-                f"trust: no key to trust; the bundle is signed by {key.fingerprint}. Ask its maker for that value by another "
-                "way than the bundle's, then say --fingerprint, or --trust with the maker's release.pub"
-            )
-    if key.fingerprint not in accepted:
-        raise VerificationFailed(f"signature: by {key.fingerprint}, expected {' or '.join(sorted(accepted))}")
-    return key
+def _known(archive: bundle.Archive, listed: manifest.Manifest) -> dict[digest.Sha256, keys.PublicKey]:
+    """Return the keys that may sign, the bundle's own first; since version 2 also those of the policy in it."""
+    names = [] if listed.format == _V1 else [name for name in _below(archive, f"{_POLICY}trust/") if name.endswith(".pub")]
+    known = [_member_key(archive, name) for name in (manifest.PUBLIC_KEY, *names)]
+    if listed.format == _V1 and known[0].kind != "ed25519":
+        raise VerificationFailed(f"{manifest.PUBLIC_KEY}: version 1 knows Ed25519 alone")
+    return {key.keyid: key for key in known}
 
 
-def _check_envelopes(envelopes: tuple[sign.Signed, ...], archive: bundle.Archive, key: keys.PublicKey) -> sign.ReleaseStatement:
-    """Return the release statement; it and exactly the members that it names must be signed, in its order."""
+def _check_signatures(
+    envelopes: tuple[sign.Signed, ...], known: dict[digest.Sha256, keys.PublicKey], trust: believed.Trust,
+    listed: manifest.Manifest,
+) -> dict[digest.Sha256, keys.PublicKey]:  # fmt: skip
+    """Return the keys that signed every line, among them one that is trusted. Every signature must be good and theirs alone."""
+    own, first = next(iter(known)), envelopes[0].signatures
+    if not trust.keys:
+        raise UsageError(
+            f"trust: no key to trust; the bundle is signed by sha256:{own}. Ask its maker for that value by another "
+            "way than the bundle's, then say --fingerprint, or --trust with the maker's release.pub"
+        )
+    if own not in first or (listed.format == _V1 and len(first) != 1) or not first.keys() <= known.keys():
+        raise VerificationFailed(f"envelope 1: signed by {sorted(first)}, expected {own} and keys that the bundle knows")
+    if not first.keys() & {trusted.keyid for trusted in trust.keys}:
+        expected = " or ".join(f"sha256:{trusted.keyid}" for trusted in trust.keys)
+        raise VerificationFailed(f"signature: by {' and '.join(f'sha256:{name}' for name in first)}, expected {expected}")
     for number, envelope in enumerate(envelopes, 1):
-        if not envelope.signed_by(key):
-            raise VerificationFailed(f"envelope {number}: no valid signature by {key.fingerprint}; it was changed or exchanged")
+        if envelope.signatures.keys() != first.keys():
+            raise VerificationFailed(f"envelope {number}: signed by {sorted(envelope.signatures)}, expected {sorted(first)}")
+        for keyid in first:
+            if not envelope.signed_by(known[keyid]):
+                raise VerificationFailed(
+                    f"envelope {number}: no valid signature by sha256:{keyid}; it was changed or exchanged"
+                )
+    return {keyid: known[keyid] for keyid in first}
+
+
+def _check_lines(
+    envelopes: tuple[sign.Signed, ...], archive: bundle.Archive, listed: manifest.Manifest
+) -> sign.ReleaseStatement:
+    """Return the release statement; it and exactly what it names must be signed, in its order."""
     release = manifest.decode(envelopes[0].payload, sign.ReleaseStatement, "envelope 1")
+    if not release.subject:
+        raise VerificationFailed("envelope 1: names nothing that was released")
     named = {reference.uri: reference.digest.sha256 for reference in release.predicate.input_attestations}
-    present = [*_below(archive, _ATTESTATION), *_below(archive, _STATEMENT)]
+    others = _below(archive, _ATTESTATION) if listed.format == _V1 else attest.urns(archive.members)
+    present = [*others, *_below(archive, _STATEMENT)]
     if [reference.uri for reference in release.predicate.input_attestations] != present:
         raise VerificationFailed(f"envelope 1: names the statements {list(named)}, expected {present}")
     if len(envelopes) != len(present) + 1:
         raise VerificationFailed(f"envelopes: got {len(envelopes)}, expected {len(present) + 1}; a line was added or dropped")
     for number, (name, envelope) in enumerate(zip(present, envelopes[1:], strict=True), 2):
-        if not digest.of_bytes(envelope.payload) == named[name] == archive.members[name].sha256:
+        expected = archive.members[name].sha256 if name in archive.members else named[name]
+        if not digest.of_bytes(envelope.payload) == named[name] == expected:
             raise VerificationFailed(f"envelope {number}: not the bytes of {name}; the lines were exchanged or changed")
     return release
+
+
+def _check_attestations(
+    envelopes: tuple[sign.Signed, ...], release: sign.ReleaseStatement, archive: bundle.Archive, listed: manifest.Manifest,
+    plan: manifest.PlanDocument, statements: Mapping[str, StageStatement], lines: tuple[checklist.Line, ...],
+    artifacts: manifest.Artifacts,
+) -> tuple[str, ...]:  # fmt: skip
+    """Check that the statements for other tools say what the bundle says. Returns those that could not be rebuilt."""
+    if listed.format == _V1:
+        return ()
+    basis = attest.Basis(
+        subjects=release.subject, plan=plan, lines=lines, artifacts=artifacts,
+        statements={statement.predicate.stage: statement for statement in statements.values()},
+        members={name: entry.sha256 for name, entry in archive.members.items()},
+        read=lambda name: None if name in archive.withheld else archive.read(name),
+    )  # fmt: skip
+    rebuilt = attest.attestations(basis)
+    for number, (envelope, (urn, payload)) in enumerate(zip(envelopes[1:], rebuilt.items(), strict=False), 2):
+        if payload is not None and envelope.payload != payload:
+            raise VerificationFailed(f"envelope {number}: {urn} does not say what the bundle says")
+    return tuple(urn for urn, payload in rebuilt.items() if payload is None)
 
 
 def _statement(archive: bundle.Archive, name: str) -> StageStatement:
@@ -263,18 +315,17 @@ def _check_certificate(archive: bundle.Archive, subjects: Mapping[str, digest.Sh
     where = f"evidence/certify/{manifest.CERTIFICATE}"
     if manifest.CERTIFICATE not in subjects or where in archive.withheld:
         return
-    pack = files.decode(archive.read(where), _Pack, where, VerificationFailed)
+    pack = files.decode(manifest.bounded(archive.read(where), where), _Pack, where, VerificationFailed)
     for named in pack.files.values():
         if named.digest != f"sha256:{subjects.get(f'certificate/{named.path}')}":
             raise VerificationFailed(f"evidence/certify/certificate/{named.path}: not the file that the certificate names")
 
 
-def _candidate(archive: bundle.Archive) -> digest.Manifest:
-    """Return the files of the candidate as the model stage found them; none when it found no model."""
-    where = "evidence/model/digests.json"
-    if where not in archive.members:
-        return ()
-    return manifest.decode(archive.read(where), _Artifacts, where).candidate
+def _artifacts(archive: bundle.Archive) -> manifest.Artifacts:
+    """Return the files of the models as the model stage found them; none when it found no model."""
+    if manifest.DIGESTS not in archive.members:
+        return manifest.NO_ARTIFACTS
+    return manifest.decode(archive.read(manifest.DIGESTS), manifest.Artifacts, manifest.DIGESTS)
 
 
 def _check_release(
@@ -286,13 +337,14 @@ def _check_release(
     signed = {subject.name: subject.digest.sha256 for subject in release.subject}
     whole = signed.get(f"{plan.title}{bundle.SUFFIX}", "") if archive.withheld else archive.sha256
     passed = all(statement.predicate.verdict is Verdict.PASSED for statement in statements.values())
+    made = {
+        f"{plan.title}{bundle.SUFFIX}": whole,
+        sign.REPORT: signed.get(sign.REPORT, "") if report is None else digest.of_bytes(report),
+        **({} if listed.format == _V1 else {bundle.MANIFEST: archive.members[bundle.MANIFEST].sha256}),
+    }
     expected = sign.release_statement(
-        title=plan.title, archive=whole,
-        report=signed.get(sign.REPORT, "") if report is None else digest.of_bytes(report),
-        listed=None if listed.format == "sealrun/bundle-v1" else archive.members[bundle.MANIFEST].sha256,
-        candidate=candidate, policy=plan.policy,
-        judged_at=plan.judged_at, posture=plan.posture, passed=passed,
-        sealrun=statements[f"{_STATEMENT}bundle.json"].predicate.sealrun,
+        subjects=sign.subjects(made, candidate), title=plan.title, policy=plan.policy, judged_at=plan.judged_at,
+        posture=plan.posture, passed=passed, sealrun=statements[f"{_STATEMENT}bundle.json"].predicate.sealrun,
         attestations=[(r.uri, r.digest.sha256) for r in release.predicate.input_attestations],
     )  # fmt: skip
     for got, wanted in zip(release.subject, expected.subject, strict=False):
@@ -355,6 +407,14 @@ def _told(
     return told if delivery is None else (*told, f"delivery: {len(candidate)} files, exactly those that were certified")
 
 
+def _tier(counted: tuple[believed.TrustedKey, ...], lines: tuple[checklist.Line, ...]) -> str:
+    """Return how much the keys stand for: a hosted identity, a release key that a policy lists, or a research key."""
+    if any(believed.Role.HOSTED in trusted.roles for trusted in counted):
+        return "hosted identity"
+    listed = any(line.id == "release.key" and line.outcome is OutcomeKind.PASSED and not line.warning for line in lines)
+    return "release key" if listed else "research key"
+
+
 def _member_key(archive: bundle.Archive, name: str) -> keys.PublicKey:
     try:
         return keys.parse_public(archive.read(name), name)
@@ -378,10 +438,3 @@ def _beside(path: Path, name: str, *, limit: int) -> bytes:
         return files.read_bytes(path.parent / name, name, limit=limit)
     except SealrunError as error:
         raise VerificationFailed(f"{name}: expected beside the bundle; {error}") from error
-
-
-def _fingerprint(text: str) -> str:
-    name, _, value = text.partition(":")
-    if name != "sha256" or len(value) != 64 or not set(value) <= set("0123456789abcdef"):
-        raise UsageError(f"--fingerprint: got {text!r}, expected sha256: and 64 lower-case hex digits")
-    return text

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sealrun import __version__, digest, files
 from sealrun.errors import SealrunError, UsageError, VerificationFailed
-from sealrun.evidence import bundle, checklist, keys, manifest, sign, signers, source
+from sealrun.evidence import attest, bundle, checklist, keys, manifest, sign, signers, source
 from sealrun.evidence.statement import StageStatement
 from sealrun.evidence.verify import verify
 from sealrun.outcome import Judgement, Outcome, Verdict, check
@@ -232,15 +232,7 @@ def _seal(context: Context, own: StageStatement) -> None:
     from sealrun.reports import html  # its template engine is not needed when nothing changed
 
     page = html.render(html.report_data(context.plan, said, context.out / "evidence", fingerprint, sha256))
-    attested = [f"statements/{stage}.json" for stage in said]
-    release = sign.release_statement(
-        title=title, archive=sha256, report=digest.of_bytes(page), listed=digest.of_bytes(listed),
-        candidate=_artifacts(context, said).candidate,
-        policy=digest.of_manifest(context.plan.policy), judged_at=context.plan.judged_at.isoformat(),
-        posture=context.plan.release.posture.value, passed=passed, sealrun=__version__,
-        attestations=[(name, digest.of_bytes(members[name])) for name in attested],
-    )  # fmt: skip
-    envelopes = sign.sign([files.readable_json(release), *(members[name] for name in attested)], signers.release())
+    envelopes = _envelopes(context, said, members, {f"{title}{bundle.SUFFIX}": tar, sign.REPORT: page, bundle.MANIFEST: listed})
     for target, data in ((context.out / sign.REPORT, page), (context.out / f"{title}{sign.SUFFIX}", envelopes), (path, tar)):
         files.write_bytes(target, data)
     try:
@@ -248,6 +240,29 @@ def _seal(context: Context, own: StageStatement) -> None:
     except SealrunError:
         path.unlink()  # what a recipient would refuse is not handed over
         raise
+
+
+def _envelopes(
+    context: Context, said: Mapping[str, StageStatement], members: Mapping[str, bytes], made: Mapping[str, bytes]
+) -> bytes:
+    """Return the signed lines: the release statement over what was *made*, statements for other tools, those of the stages."""
+    found = _artifacts(context, said)
+    artifacts = manifest.Artifacts(baseline=found.baseline, candidate=found.candidate, data=found.data)
+    subjects = sign.subjects({name: digest.of_bytes(data) for name, data in made.items()}, artifacts.candidate)
+    plan = manifest.decode(members[manifest.PLAN], manifest.PlanDocument, manifest.PLAN)
+    answered = manifest.decode(members[f"evidence/bundle/{checklist.FILE}"], checklist.Checked, checklist.FILE)
+    basis = attest.Basis(
+        subjects=subjects, plan=plan, statements=said, lines=answered.lines, artifacts=artifacts,
+        members={name: digest.of_bytes(data) for name, data in sorted(members.items())}, read=members.get,
+    )  # fmt: skip
+    lines = {urn: payload for urn, payload in attest.attestations(basis).items() if payload is not None}
+    lines |= {f"statements/{stage}.json": members[f"statements/{stage}.json"] for stage in said}
+    passed = all(stage.predicate.verdict is Verdict.PASSED for stage in said.values())
+    release = sign.release_statement(
+        subjects=subjects, title=plan.title, policy=plan.policy, judged_at=plan.judged_at, posture=plan.posture, passed=passed,
+        sealrun=__version__, attestations=[(name, digest.of_bytes(payload)) for name, payload in lines.items()],
+    )  # fmt: skip
+    return sign.sign([files.readable_json(release), *lines.values()], signers.release())
 
 
 def _is_sealed(path: Path, sha256: digest.Sha256, fingerprint: str) -> bool:
