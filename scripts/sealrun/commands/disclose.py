@@ -19,7 +19,7 @@ def _run(options: argparse.Namespace) -> int:
 
     out = files.output_folder(options.out)
     trust = trust_of(options)
-    verify.verify(options.bundle, trust=trust, fingerprint=options.fingerprint, delivery=None)
+    verify.verify(options.bundle, trust=trust, fingerprint=options.fingerprint, delivery=None, revoked=options.revoked)
     out.mkdir(exist_ok=True)
     made, _ = disclosure.disclose(options.bundle, out)
     found = verify.verify(made, trust=trust, fingerprint=options.fingerprint, delivery=None)
