@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sealrun import digest, files
@@ -35,6 +36,7 @@ DISCLOSURE = (
     b'\n[[withhold]]\nmembers = "evidence/verify/*"\nreason = "Holds text."\n'
     b'\n[[withhold]]\nmembers = "policy/gates.toml"\nreason = "Names people."\n'
 )
+_SNAPSHOT = b'{"as_of":"2026-01-10","sha256":"' + b"7" * 64 + b'"}\n'
 _PACK = b'{"decision":"pass"}\n'
 
 type Edit = Callable[[bytes], bytes]
@@ -45,21 +47,28 @@ def same(data: bytes) -> bytes:
     return data
 
 
+P256 = 100  # test keys from this number on are of P-256
+
+
 def private_key(seed: int = 1) -> Ed25519PrivateKey:
-    """Return the test key number *seed*; nothing real is signed with it."""
+    """Return the Ed25519 test key number *seed*; nothing real is signed with it."""
     return Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32)
+
+
+def _private(seed: int) -> keys.PrivateKey:
+    return private_key(seed) if seed < P256 else ec.derive_private_key(seed, ec.SECP256R1())
 
 
 def public_key(seed: int = 1) -> keys.PublicKey:
     """Return its public half."""
-    return keys.PublicKey(raw=private_key(seed).public_key().public_bytes_raw())
+    return keys.of_crypto(_private(seed).public_key(), "test")
 
 
 def key_file(folder: Path, seed: int = 1) -> Path:
     """Write the test key number *seed* to *folder* and return its file."""
     path = folder / f"key-{seed}.pem"
     path.write_bytes(
-        private_key(seed).private_bytes(
+        _private(seed).private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
     )
@@ -160,7 +169,7 @@ class Draft:
             artifacts=models if manifest.DIGESTS in members else manifest.NO_ARTIFACTS,
             statements={stage: self._statement(stage, found) for stage, found in self._evidence().items()},
             members={manifest.CHECKLIST: "", **{name: digest.of_bytes(data) for name, data in sorted(members.items())}},
-            read=members.get,
+            read=lambda name: _SNAPSHOT if name == attest.SNAPSHOT else members.get(name),
         )  # fmt: skip
         made = {urn: payload for urn, payload in attest.attestations(basis).items() if payload is not None}
         return {urn: self.edits.get(urn, same)(payload) for urn, payload in made.items()}
@@ -186,7 +195,7 @@ class Draft:
         certificate = {"certificate/manifest.json": digest.canonical_json(pack), "certificate/report.json": _PACK}
         evidence = {
             "lock": {"locks.json": b"{}\n"}, "sbom": {"tool.cdx.json": b"{}\n"},
-            "audit": {"pip-audit.json": b"{}\n", "snapshot.json": b'{"as_of":"2026-01-10","sha256":"' + b"7" * 64 + b'"}\n'},
+            "audit": {"pip-audit.json": b"{}\n", "snapshot.json": _SNAPSHOT},
             "secrets": {"findings.json": b"[]\n"}, "model": {"digests.json": files.readable_json(models)},
             "certify": {"baseline-report.json": b"{}\n", **certificate}, "verify": {"receipt.json": b"{}\n"},
             "bundle": {"release.pub": public_key(self.seed).pem, "checklist.json": self._checklist(),

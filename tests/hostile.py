@@ -18,7 +18,7 @@ import verify_bundle
 from sealrun import digest
 from sealrun.evidence import bundle, sign, signers
 from sealrun.outcome import Finding, OutcomeKind, Severity
-from tests.bundles import DAY, DISCLOSURE, TITLE, Draft, Edit, edited, key_file, public_key
+from tests.bundles import DAY, DISCLOSURE, P256, TITLE, Draft, Edit, edited, key_file, public_key
 
 PASSED, FAILED, REFUSED = 0, 1, 5
 
@@ -82,6 +82,10 @@ def _good() -> Iterator[tuple[str, int, Draft]]:
         Draft(version=1, extra={"attestations/provenance.json": b'{"any":"statement"}'}),
     )
     yield "the first version", PASSED, Draft(version=1)
+    known = {**Draft().policy, **{f"trust/{seed}.pub": public_key(seed).pem for seed in (2, 3, P256 + 1)}}
+    yield "signed by three", PASSED, Draft(policy=known, cosigners=(2, 3))
+    yield "signed by keys of both kinds", PASSED, Draft(policy=known, cosigners=(P256 + 1,))
+    yield "no advisory snapshot, so no statement of vulnerabilities", PASSED, Draft(dropped=("evidence/audit/snapshot.json",))
     yield (
         "a long name",
         PASSED,
@@ -214,6 +218,39 @@ def _dishonest() -> Iterator[tuple[str, Draft]]:
     def release(change: Callable[[dict[str, Any]], object]) -> Edit:
         return _told(change)
 
+    known = {**Draft().policy, "trust/2.pub": public_key(2).pem}
+    yield "signed by a key that the bundle does not know", Draft(cosigners=(2,))
+    yield "signed by two in the first version", Draft(version=1, policy=known, cosigners=(2,))
+    yield "a second signature that is not good", Draft(policy=known, cosigners=(2,), edit_envelopes=_signatures(
+        lambda made: made[-1].update(sig=made[0]["sig"])))  # fmt: skip
+    yield "two signatures out of order", Draft(policy=known, cosigners=(2,), edit_envelopes=_signatures(
+        lambda made: made.reverse()))  # fmt: skip
+    yield "a second signature on the first line alone", Draft(policy=known, cosigners=(2,), edit_envelopes=_signatures(
+        lambda made: made.pop(), lines=slice(1, None)))  # fmt: skip
+    yield "seventeen signatures", Draft(edit_envelopes=_signatures(
+        lambda made: made.extend({"keyid": f"{number:064x}", "sig": ""} for number in range(16))))  # fmt: skip
+    for name in ("cyclonedx", "provenance", "test-result", "vulns"):
+        urn = f"urn:sealrun:attestation:{name}"
+        yield (
+            f"a {name} that is about something else",
+            Draft(edits={urn: lambda data: data.replace(b"report.html", b"other.html")}),
+        )
+        yield f"a {name} with a blank more", Draft(edits={urn: lambda data: data + b" "})
+        yield f"a {name} that is not signed", Draft(attested=lambda names, urn=urn: [n for n in names if n != urn])
+    yield "a test result that passed", Draft(kinds={"audit.clean": OutcomeKind.FAILED}, edits={
+        "urn:sealrun:attestation:test-result": lambda data: data.replace(b'"FAILED"', b'"PASSED"')})  # fmt: skip
+    yield "a provenance without a dependency", Draft(edits={"urn:sealrun:attestation:provenance": _told(
+        lambda value: value["predicate"]["buildDefinition"]["resolvedDependencies"].pop())})  # fmt: skip
+    yield "vulnerabilities of an older snapshot", Draft(edits={"urn:sealrun:attestation:vulns": lambda data: data.replace(
+        b"2026-01-10T", b"2026-01-14T")})  # fmt: skip
+    yield "an attestation as a member", Draft(extra={"attestations/provenance.json": b"{}"})
+    yield "an advisory snapshot without a day", Draft(edits={"evidence/audit/snapshot.json": lambda data: b"{}"})
+    yield "a release about nothing", Draft(edit_release=release(lambda value: value.update(subject=[])))
+    yield "a million values", Draft(edits={"statements/audit.json": lambda data: b"[" + b"[],[]," * 400_000 + b"[]]"})
+    yield "a number of many digits", Draft(edits={"evidence/certify/certificate/manifest.json": lambda data: data.replace(
+        b'{"files"', b'{"n":' + b"9" * 101 + b',"files"')})  # fmt: skip
+    yield "an infinite number", Draft(edits={"evidence/certify/certificate/manifest.json": lambda data: data.replace(
+        b'{"files"', b'{"n":1e999,"files"')})  # fmt: skip
     yield "a member that no rule allows", Draft(extra={"notes.txt": b"x"})
     yield "evidence of a stage without statement", Draft(extra={"evidence/other/x": b"x"})
     yield "evidence beside the stages", Draft(extra={"evidence/x": b"x"})
@@ -496,6 +533,18 @@ def _archives() -> Iterator[tuple[str, Edit]]:
     yield "two archives, one after the other", lambda data: data + data
     yield "members out of order", lambda data: _reordered(data, lambda names: [names[0], *names[:0:-1]])
     yield "the manifest last", lambda data: _reordered(data, lambda names: [*names[1:], names[0]])
+
+
+def _signatures(change: Callable[[list[dict[str, Any]]], object], lines: slice = slice(None)) -> Edit:
+    """Return an edit of the signatures on the *lines* of the envelopes."""
+
+    def edit(data: bytes) -> bytes:
+        found = [json.loads(line) for line in data.splitlines()]
+        for envelope in found[lines]:
+            change(envelope["signatures"])
+        return b"".join(digest.canonical_json(envelope) for envelope in found)
+
+    return edit
 
 
 def _told(change: Callable[[dict[str, Any]], object]) -> Edit:

@@ -4,14 +4,17 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import verify_bundle
+from sealrun import digest
 from sealrun.errors import SealrunError
+from sealrun.evidence import revocation, sign, signers
 from sealrun.evidence.verify import Verification, verify
 from sealrun.outcome import Verdict
-from tests.bundles import TITLE, Draft, public_key
+from tests.bundles import P256, TITLE, Draft, key_file, public_key
 from tests.hostile import PASSED, REFUSED, cases
 
 CASES = {name: (code, make) for name, code, make in cases()}
@@ -19,22 +22,24 @@ OURS = public_key().fingerprint
 
 
 def ours(
-    path: Path, trust: Path | None = None, fingerprint: str | None = OURS, delivery: Path | None = None
-) -> tuple[int, str]:
+    path: Path, trust: Path | None = None, fingerprint: str | None = OURS, delivery: Path | None = None,
+    revoked: Path | None = None,
+) -> tuple[int, str]:  # fmt: skip
     """Exit code and message of `invoke verify`."""
     try:
-        found = verify(path, trust=trust, fingerprint=fingerprint, delivery=delivery)
+        found = verify(path, trust=trust, fingerprint=fingerprint, delivery=delivery, revoked=revoked)
     except SealrunError as error:
         return error.exit_code, str(error)
     return int(found.verdict is not Verdict.PASSED), ""
 
 
 def theirs(
-    path: Path, trust: Path | None = None, fingerprint: str | None = OURS, delivery: Path | None = None
-) -> tuple[int, str]:
+    path: Path, trust: Path | None = None, fingerprint: str | None = OURS, delivery: Path | None = None,
+    revoked: Path | None = None,
+) -> tuple[int, str]:  # fmt: skip
     """Exit code and message of `verify_bundle.py`."""
     try:
-        given = (str(value) if value else None for value in (trust, fingerprint, delivery))
+        given = (str(value) if value else None for value in (trust, fingerprint, delivery, revoked))
         return int(not verify_bundle.verified(path, *given).passed), ""
     except verify_bundle.Refused as error:
         return error.exit_code, str(error)
@@ -188,6 +193,188 @@ class TestTrust:
         for verifier in (ours, theirs):
             assert verifier(made, trust=tmp_path / "x.pub", fingerprint=None)[0] == 2
             assert verifier(made, trust=tmp_path / "none.pub", fingerprint=None)[0] == 3
+
+
+class TestTrustFolder:
+    """Roles, days, thresholds and revocations, on which both verifiers agree."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        """The public halves of the keys 1 to 3 and of one of P-256."""
+        place = tmp_path / "trust"
+        place.mkdir()
+        for seed in (1, 2, 3, P256):
+            (place / f"{seed}.pub").write_bytes(public_key(seed).pem)
+        return place
+
+    @pytest.fixture
+    def cosigned(self, tmp_path: Path) -> Path:
+        """A bundle signed by the keys 1, 2 and the one of P-256."""
+        known = {**Draft().policy, **{f"trust/{seed}.pub": public_key(seed).pem for seed in (2, P256)}}
+        return Draft(policy=known, cosigners=(2, P256)).write(tmp_path / "cosigned")
+
+    @staticmethod
+    def say(folder: Path, *roles: str, head: str = "", more: str = "") -> None:
+        """Write trust.toml for the four keys."""
+        names = ("1.pub", str(P256) + ".pub", "2.pub", "3.pub")
+        tables = (f'\n[[key]]\nfile = "{name}"\nroles = "{role}"\n' for name, role in zip(names, roles, strict=True))
+        (folder / "trust.toml").write_text(f'format = "sealrun/trust-v1"\n{head}{"".join(tables)}{more}', "utf-8")
+
+    @staticmethod
+    def both(path: Path, folder: Path | None = None, **named: Any) -> int:
+        """The exit code of both verifiers."""
+        codes = {verifier(path, trust=folder, **{"fingerprint": None, **named})[0] for verifier in (ours, theirs)}
+        assert len(codes) == 1, [verifier(path, trust=folder, **{"fingerprint": None, **named}) for verifier in (ours, theirs)]
+        return codes.pop()
+
+    def test_any_of_several_signers(self, cosigned: Path) -> None:
+        """The recipient may trust any one of those that signed, of either kind, and nobody else."""
+        for seed in (1, 2, P256):
+            assert self.both(cosigned, fingerprint=public_key(seed).fingerprint) == PASSED
+        assert self.both(cosigned, fingerprint=public_key(3).fingerprint) == REFUSED
+
+    @pytest.mark.parametrize(
+        ("threshold", "roles", "code"),
+        [
+            ("1", ("release", "release", "release", "release"), PASSED),
+            ("3", ("release", "release", "release", "release"), PASSED),
+            ("4", ("release", "release", "release", "release"), REFUSED),
+            ("2", ("release", "revoke", "promote", "release"), REFUSED),
+            ("2", ("release", "hosted", "promote", "promote"), PASSED),
+            ("1", ("revoke", "revoke", "revoke", "release"), REFUSED),
+            ("5", ("release", "release", "release", "release"), 2),
+            ("0", ("release", "release", "release", "release"), 2),
+            ("01", ("release", "release", "release", "release"), 2),
+            ("1", ("release", "release", "release", "owner"), 2),
+            ("1", ("release", "release", "release", ""), 2),
+            ("2", ("release", "promote", "promote", "promote"), 2),
+        ],
+    )
+    def test_thresholds_and_roles(
+        self, cosigned: Path, folder: Path, threshold: str, roles: tuple[str, ...], code: int
+    ) -> None:
+        """So many different keys that may sign releases must have signed."""
+        self.say(folder, *roles, head=f'threshold = "{threshold}"\n')
+        assert self.both(cosigned, folder) == code
+
+    @pytest.mark.parametrize(
+        ("days", "code"),
+        [
+            ('since = "2026-01-15"\nuntil = "2026-01-15"\n', PASSED),
+            ('since = "2026-01-16"\n', REFUSED),
+            ('until = "2026-01-14"\n', REFUSED),
+            ('until = "2026-02-30"\n', 2),
+            ('until = "20260115"\n', 2),
+            ("until = true\n", 2),
+            ('more = "x"\n', 2),
+        ],
+    )
+    def test_days(self, made: Path, folder: Path, days: str, code: int) -> None:
+        """A key counts on the days that it is trusted for, both ends included; the day is that of the judgement."""
+        for seed in (2, P256, 3):
+            (folder / f"{seed}.pub").unlink()
+        (folder / "trust.toml").write_text(f'format = "sealrun/trust-v1"\n[[key]]\nfile = "1.pub"\nroles = "release"\n{days}')
+        assert self.both(made, folder) == code
+
+    @pytest.mark.parametrize(
+        "more",
+        [
+            '\n[[key]]\nfile = "none.pub"\nroles = "release"\n',
+            '\n[[key]]\nfile = "1.pub"\nroles = "release"\n',
+            "\n[[other]]\n",
+            "threshold = 2\n",
+        ],
+    )
+    def test_a_description_that_does_not_fit(self, made: Path, folder: Path, more: str) -> None:
+        """trust.toml names each key of its folder once, in its own form, or nobody is trusted."""
+        self.say(folder, *["release"] * 4, more=more)
+        assert self.both(made, folder) == 2
+
+    def test_a_key_in_two_files(self, cosigned: Path, folder: Path) -> None:
+        """A key cannot count twice."""
+        (folder / "2.pub").write_bytes(public_key(1).pem)
+        self.say(folder, *["release"] * 4, head='threshold = "2"\n')
+        assert self.both(cosigned, folder) == 2
+
+    def revoke(self, folder: Path, by: int, what: str, sha256: str, **said: Any) -> Path:
+        """Write a revocation signed by the key *by*."""
+        values = {"reason": "compromised", "since": None, "successor": None, "note": "", **said}
+        payload = revocation.statement(what, sha256, revocation.Revoked(**values))  # type: ignore[arg-type]
+        path = folder / f"{by}{revocation.SUFFIX}"
+        key = key_file(folder, by)
+        path.write_bytes(sign.sign([payload], signers.of_file(key)))
+        key.unlink()
+        return path
+
+    @pytest.mark.parametrize(
+        ("said", "code"),
+        [
+            ({}, REFUSED),
+            ({"reason": "compromised", "since": "2026-02-01"}, REFUSED),
+            ({"reason": "superseded", "since": "2026-01-15", "successor": "ab" * 32, "note": "yearly"}, REFUSED),
+            ({"reason": "superseded", "since": "2026-01-16"}, PASSED),
+            ({"reason": "withdrawn"}, REFUSED),
+        ],
+    )
+    def test_a_revoked_key(self, made: Path, folder: Path, tmp_path: Path, said: dict[str, str], code: int) -> None:
+        """A compromised key is void for every bundle, a superseded one from its day on; by the folder or by --revoked."""
+        path = self.revoke(folder, 1, "key", public_key(1).keyid, **said)
+        assert self.both(made, folder) == code
+        assert self.both(made, fingerprint=OURS, revoked=path) == code
+        assert self.both(made, fingerprint=OURS, revoked=folder) == code
+        path.rename(tmp_path / path.name)
+        assert self.both(made, folder, revoked=tmp_path / path.name) == code
+
+    def test_enough_others(self, cosigned: Path, folder: Path) -> None:
+        """A revoked key does not count; the others may be enough."""
+        self.revoke(folder, 1, "key", public_key(1).keyid)
+        assert self.both(cosigned, folder) == PASSED
+        self.say(folder, *["release"] * 4, head='threshold = "3"\n')
+        assert self.both(cosigned, folder) == REFUSED
+
+    @pytest.mark.parametrize(("role", "code"), [("revoke", REFUSED), ("release", 2), ("promote", 2)])
+    def test_who_may_revoke(self, made: Path, folder: Path, role: str, code: int) -> None:
+        """Another key revokes one only with that role; a revocation by nobody is wrong use, not silence."""
+        self.revoke(folder, 3, "key", public_key(1).keyid)
+        self.say(folder, "release", "release", "release", role)
+        assert self.both(made, folder) == code
+
+    def test_one_about_somebody_else(self, made: Path, folder: Path) -> None:
+        """A revocation of another key or bundle changes nothing, whoever signed it."""
+        self.revoke(folder, 3, "key", public_key(2).keyid)
+        self.revoke(folder, 2, "bundle", "0" * 64)
+        assert self.both(made, folder) == PASSED
+
+    @pytest.mark.parametrize(("by", "code"), [(1, REFUSED), (3, REFUSED), (P256, 2)])
+    def test_a_revoked_bundle(self, made: Path, folder: Path, by: int, code: int) -> None:
+        """Its signer, or another key that may sign releases, takes a bundle back."""
+        self.revoke(folder, by, "bundle", digest.of_file(made), reason="withdrawn")
+        self.say(folder, "release", "promote", "promote", "release")
+        assert self.both(made, folder) == code
+
+    @pytest.mark.parametrize(
+        "edit",
+        [
+            lambda data: b"",
+            lambda data: data[:-1],
+            lambda data: data * 2,
+            lambda data: data.replace(b"payload", b"paYload", 1),
+            lambda data: b"{}\n",
+        ],
+    )
+    def test_what_is_no_revocation(self, made: Path, folder: Path, edit: Callable[[bytes], bytes]) -> None:
+        """A file that is none is wrong use."""
+        path = self.revoke(folder, 1, "key", public_key(1).keyid)
+        path.write_bytes(edit(path.read_bytes()))
+        assert self.both(made, folder) == 2
+
+    def test_the_tier(self, made: Path, folder: Path) -> None:
+        """A key that only a hosted build can use says so; a key that no policy of the maker lists is a research key."""
+        assert verify(made, trust=folder, fingerprint=None, delivery=None).tier == "research key"
+        self.say(folder, "hosted", "release", "release", "release")
+        assert verify(made, trust=folder, fingerprint=None, delivery=None).tier == "hosted identity"
+        found = verify_bundle.verified(made, str(folder), None, None)
+        assert verify_bundle.tier_of(found) == "hosted identity"
 
 
 class TestDelivery:

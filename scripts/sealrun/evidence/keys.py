@@ -156,7 +156,7 @@ def load_private(path: Path) -> Ed25519PrivateKey:
 
 def public_key(path: Path) -> PublicKey:
     """Return the public half of the private key at *path*. Raises UsageError."""
-    return PublicKey(raw=load_private(path).public_key().public_bytes_raw())
+    return of_crypto(load_pem(path).public_key(), str(path))
 
 
 def fingerprint(path: Path) -> digest.Sha256:
@@ -178,6 +178,11 @@ def parse_public(data: bytes, where: str) -> PublicKey:
         raise UsageError(
             f"{where}: not the PEM of one sound Ed25519 or P-256 public key; expected a file like release.pub"
         ) from problem
+
+
+def of_crypto(key: CryptoKey, where: str) -> PublicKey:
+    """Return the key that `cryptography` has. Raises ValueError when it is of a kind not known here."""
+    return of_spki(key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo), where)
 
 
 def of_spki(der: bytes, where: str) -> PublicKey:

@@ -52,7 +52,7 @@ def of_file(path: Path) -> "Signer":
     """Return the signer for the private key at *path*. Raises UsageError."""
     from securesystemslib.signer import CryptoSigner
 
-    return CryptoSigner(keys.load_private(path), _known(keys.public_key(path)))
+    return CryptoSigner(keys.load_pem(path), _known(keys.public_key(path)))
 
 
 def of_uri(uri: str, public: keys.PublicKey) -> "Signer":
@@ -71,7 +71,7 @@ def use(uri: str) -> keys.PublicKey:
     _admit(uri)
     uri, known = _asked(uri, lambda: _import(uri))
     try:
-        public = keys.of_spki(_crypto_key(known).public_bytes(*_DER), uri)
+        public = keys.of_crypto(_crypto_key(known), uri)
     except ValueError as problem:
         raise UsageError(f"{uri}: {problem}; recipients verify Ed25519 and ECDSA over P-256, {_REMEDY}") from problem
     check(of_uri(uri, public), public)
@@ -92,9 +92,6 @@ def signature_of(signer: "Signer", message: bytes) -> bytes:
     """Return the signature of *message* in its one form. Raises ToolFailed when the service or token does not sign."""
     made = bytes.fromhex(_asked("signer", lambda: signer.sign(message)).signature)
     return keys.normal(made) if getattr(signer.public_key, "keytype", "") == "ecdsa" else made
-
-
-_DER = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def _uri() -> str | None:

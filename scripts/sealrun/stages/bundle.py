@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sealrun import __version__, digest, files
 from sealrun.errors import SealrunError, UsageError, VerificationFailed
-from sealrun.evidence import attest, bundle, checklist, keys, manifest, sign, signers, source
+from sealrun.evidence import attest, bundle, checklist, keys, manifest, sign, signers, source, trust
 from sealrun.evidence.statement import StageStatement
 from sealrun.evidence.verify import verify
 from sealrun.outcome import Judgement, Outcome, Verdict, check
@@ -179,7 +179,9 @@ def _retained(context: Context) -> Outcome:
 
 def _key(context: Context) -> Outcome:
     key = keys.parse_public((context.evidence("bundle") / "release.pub").read_bytes(), "release.pub")
-    trusted = keys.load_trusted(context.root / "policy" / "trust")
+    known = trust.load(context.root / "policy" / "trust", None, None)
+    day = context.plan.judged_at.isoformat()
+    trusted = [found.key for found in known.keys if found.roles & trust.SIGNING and found.held(day)]
     return deployment_check(
         context.plan,
         "release.key",

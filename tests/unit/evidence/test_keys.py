@@ -80,13 +80,13 @@ def test_the_release_key_has_its_public_half_beside_it(folder: Path) -> None:
 
 
 def test_a_key_of_another_kind_is_refused(folder: Path) -> None:
-    """An RSA key under the name of a release key is not used."""
-    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+    """A key of another curve under the name of a release key is not used."""
+    from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, generate_private_key
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
     path = keys.private("one")
-    path.write_bytes(generate_private_key(SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    with pytest.raises(UsageError, match="no Ed25519 key"):
+    path.write_bytes(generate_private_key(SECP384R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    with pytest.raises(UsageError, match="no Ed25519 or P-256 key"):
         keys.public_key(path)
 
 
