@@ -54,7 +54,7 @@ def _barriers() -> Iterator[Check]:
     strongest = next((name for name, reason in refused.items() if not reason), None)
     yield Check(
         name="barrier", good=strongest is not None, seen=strongest or "advisory alone", needed=True,
-        remedy="" if strongest else barriers.ONE_SETTING,
+        remedy="" if strongest else barriers.setting(),
     )  # fmt: skip
     for name, reason in refused.items():
         yield Check(name=f"barrier {name}", good=not reason, seen=reason or "works")

@@ -10,7 +10,7 @@ import re
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -45,10 +45,10 @@ _NOT_SECRET = {"PWD", "OLDPWD", "GPG_KEY"}
 _ADDRESS_SECRET = re.compile(r"://(?:[^\s/@:]*:)?([^\s/@]+)@")
 _SECRET_FILES = (".netrc", ".pypirc", ".git-credentials", ".cache/huggingface/token", ".huggingface/token")
 _SECRET_FOLDERS = (".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".config/gcloud", ".config/gh")
+_ASSIGNED = re.compile(r"""["']?([\w.-]+)["']?\s*[:=]\s*["']?([^\s"',}]+)""")
 _TEXT_SECRETS = {".netrc", ".pypirc", ".git-credentials", "token"}
 _PRIVATE_KEY = "PRIVATE KEY-----"
 _LARGEST_SECRET_FILE = 64 * 1024
-_MOST_HIDDEN = 64
 
 _HUB_NAMES = (
     "HF_ENDPOINT", "HF_TOKEN", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy",
@@ -159,27 +159,49 @@ def secret_values() -> frozenset[str]:
     for value in _pip_settings_for_uv().values():
         found.update(_in_addresses(value))
     for path in secret_files():
-        if path.name in _TEXT_SECRETS or _PRIVATE_KEY in path.read_text("utf-8", "replace"):
-            found.update(_lines_of(path))
+        text = path.read_text("utf-8", "replace")
+        found.update(_lines_of(path) if path.name in _TEXT_SECRETS or _PRIVATE_KEY in text else _named(text))
     return frozenset(each for each in found if len(each) >= SHORTEST_SECRET and each.lower() not in _ON | {"false"})
 
 
 def secret_files() -> tuple[Path, ...]:
-    """Return the files in which this user keeps credentials and keys: no judged program needs to read them."""
-    home = Path(os.environ.get("HOME") or "/nonexistent")
-    folders = [keys_folder(), *(home / name for name in _SECRET_FOLDERS)]
-    single = [home / name for name in _SECRET_FILES]
-    inside = [path for folder in folders if _exists(str(folder)) for path in sorted(folder.iterdir()) if path.suffix != ".pub"]
-    return tuple(path for path in [*single, *inside] if _is_small_file(path))[:_MOST_HIDDEN]
+    """Return the small files in which this user keeps credentials and keys."""
+    folders = [keys_folder(), *_secret_folders()]
+    inside = [path for folder in folders for path in _listed(folder) if path.suffix != ".pub"]
+    return tuple(path for path in [*_single_files(), *inside] if _is_small_file(path))
+
+
+def hidden_places(argv: Sequence[str]) -> tuple[Path, ...]:
+    """Return the files and folders of credentials and keys that the program *argv* does not name, so need not read."""
+    keys = [path for path in _listed(keys_folder()) if path.suffix != ".pub"]
+    places = [*_single_files(), *_secret_folders(), *keys]
+    return tuple(path for path in places if not any(word == str(path) or word.startswith(f"{path}/") for word in argv))
+
+
+def _single_files() -> list[Path]:
+    return [path for name in _SECRET_FILES if _exists(str(path := _home() / name))]
+
+
+def _secret_folders() -> list[Path]:
+    return [path for name in _SECRET_FOLDERS if (path := _home() / name).is_dir() and os.access(path, os.R_OK | os.X_OK)]
+
+
+def _listed(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if _exists(str(folder)) and os.access(folder, os.R_OK | os.X_OK) else []
+
+
+def _home() -> Path:
+    return Path(os.environ.get("HOME") or "/nonexistent")
 
 
 def host_facts() -> Mapping[str, str]:
     """Return what surrounds this process: the container and the conda environment, for `run.json`."""
-    marks = {"/.dockerenv": "docker", "/run/.containerenv": "podman"}
+    marks = {"/.dockerenv": "docker", "/run/.containerenv": "podman", "/run/systemd/container": "systemd"}
     found = [os.environ.get("container", ""), *(kind for mark, kind in marks.items() if Path(mark).exists())]  # noqa: SIM112
     if "KUBERNETES_SERVICE_HOST" in os.environ:
         found.append("kubernetes")
-    conda = os.environ.get("CONDA_DEFAULT_ENV") or os.environ.get("CONDA_PREFIX") or "none"
+    made_by_conda = sys.base_prefix if Path(sys.base_prefix, "conda-meta").is_dir() else "none"
+    conda = os.environ.get("CONDA_DEFAULT_ENV") or os.environ.get("CONDA_PREFIX") or made_by_conda
     return {"container": next(filter(None, found), "none"), "conda": conda}
 
 
@@ -187,6 +209,13 @@ def _in_addresses(value: str) -> Iterator[str]:
     for match in _ADDRESS_SECRET.finditer(value):
         yield match[1]
         yield unquote(match[1])
+
+
+def _named(text: str) -> Iterator[str]:
+    """Yield the values that a configuration text (INI, YAML, JSON) gives to names that say secret."""
+    for name, value in _ASSIGNED.findall(text):
+        if _SECRET_NAME.search(name):
+            yield value
 
 
 def _lines(text: str) -> Iterator[str]:

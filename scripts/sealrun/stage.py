@@ -7,7 +7,7 @@ other and hand over by files and statements, whose digests are checked on every 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from sealrun import clock, digest, files, sandbox, settings, venvs
 from sealrun.errors import InputMissing, ToolFailed, UsageError, VerificationFailed
@@ -95,8 +95,7 @@ class Work:
                 name=name, argv=(str(venv.program(argv[0])), *argv[1:]), cwd=cwd or self.tmp,
                 environment={**settings.judged_environment(self.tmp), **(variables or {})},
                 logs=self.context.logs(self.stage.name), writable=(self.out, self.tmp, *writable), loopback=loopback,
-                guarded=(root / "policy", root / "requirements", plan.base),
-                hidden=tuple(path for path in settings.secret_files() if str(path) not in argv),
+                guarded=(root / "policy", root / "requirements", *_named(plan)),
                 strict=plan.release.posture is Posture.PRODUCTION, timeout=seconds or limits.seconds(self.stage.name),
                 memory=limits.memory_mib * _MIB, output_limit=limits.output_mib * _MIB, processes=limits.processes,
                 success=success,
@@ -106,7 +105,8 @@ class Work:
     def finish(self, running: sandbox.Running) -> sandbox.Completed:
         """Wait for *running* and note what its network probe saw. Raises ToolFailed."""
         completed = running.wait()
-        self.networks.append(completed.network)
+        advisory = not sandbox.barriers.named(completed.barrier).kernel
+        self.networks.append(sandbox.Network.OPENED if advisory else completed.network)
         self.barriers.add(completed.barrier)
         return completed
 
@@ -176,6 +176,12 @@ def context_of(
     if (below / name).is_symlink():
         raise UsageError(f"--out: {below / name} is a link; remove it, or choose another folder")
     return Context(plan=plan, root=root, out=below / name, targets=targets, since=since)
+
+
+def _named(plan: Plan) -> list[Path]:
+    """Return the release file, and the models and data that it names in its folder."""
+    paths = [PurePosixPath(ref.path) for ref in (plan.release.baseline, plan.release.candidate, plan.release.data)]
+    return [plan.file, *(plan.base / path for path in paths if not path.is_absolute() and ".." not in path.parts)]
 
 
 def check_files(folder: Path, statement: statements.StageStatement) -> None:

@@ -8,22 +8,26 @@ last lines of its standard error. Secrets are masked in what it printed before a
 only after a connection was tried inside the sandbox and refused.
 """
 
+import gc
 import json
 import os
 import select
 import shutil
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from sealrun import clock, files, masking, settings
+from msgspec import structs
+
+from sealrun import clock, masking, settings
 from sealrun.errors import ToolFailed
 from sealrun.sandbox import advisory, barriers, bwrap, kernel, namespaces, probe, seatbelt, supervise
 from sealrun.sandbox.barriers import Rung
+from sealrun.sandbox.broker import Broker
 from sealrun.sandbox.command import Command, Completed, Network
 
 __all__ = ["Command", "Completed", "Network", "Running", "end_with_parent", "program", "run", "start"]
@@ -88,8 +92,9 @@ class Running:
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGTERM)
         self.ended(within=_GRACE_SECONDS)
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+        for end in (os.killpg, os.kill):  # it may not have come to lead a group of its own
+            with suppress(ProcessLookupError, PermissionError):
+                end(self.pid, signal.SIGKILL)
         os.close(self.alive)
         status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         return status, _drain(self.report)
@@ -106,16 +111,28 @@ def start(command: Command) -> Running:
     if not path.is_absolute() or not os.access(path, os.X_OK):
         raise ToolFailed(f"{command.name}: the program {path} is missing; remove its environment and install it again")
     rung = barriers.chosen(strict=command.strict) if command.network is Network.DENIED else None
+    if rung:
+        command = structs.replace(command, hidden=settings.hidden_places(command.argv))
     before = _changes(command.guarded) if rung and rung.name in ("landlock", "advisory") else {}
-    port = _free_port() if rung and rung.name == "landlock" and command.loopback else None
+    broker = Broker(_free_port()) if rung and rung.name == "landlock" and command.loopback else None
     receive, send = os.pipe()
     alive, held = os.pipe()
     started = clock.seconds()
-    pid = os.fork()
-    if pid == 0:
-        _become(command, rung, port, send)
-    os.close(send)
-    os.close(held)
+    streams = [os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600) for path in (command.stdout, command.stderr)]
+    owner = os.geteuid(), os.getegid()
+    signals = signal.pthread_sigmask(signal.SIG_BLOCK, supervise.NOTICED)  # kept for the child until it can notice them
+    try:
+        pid = namespaces.fork() if rung and rung.name == "namespaces" else os.fork()
+        if pid == 0:
+            _become(command, rung, broker, send, streams, owner)
+    except OSError as error:
+        os.close(receive)
+        os.close(alive)
+        raise ToolFailed(f"{command.name}: no process can be started ({error.strerror}); run `invoke doctor`") from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, signals)
+        for handle in (send, held, *streams):
+            os.close(handle)
     return Running(
         command=command, barrier=rung.name if rung else _OPEN, pid=pid, report=receive, alive=alive, started=started,
         before=before,
@@ -136,54 +153,40 @@ def program(name: str) -> str:
     return found
 
 
-def _become(command: Command, rung: Rung | None, port: int | None, send: int) -> NoReturn:
+def _become(
+    command: Command, rung: Rung | None, broker: Broker | None, send: int, streams: Sequence[int], owner: tuple[int, int]
+) -> NoReturn:
     """In the forked child: raise the barrier, run the program, answer with its exit code. Never returns."""
     try:
+        gc.disable()  # a collection would copy every page that this process shares with its parent
         os.setsid()
-        kernel.end_with_parent(signal.SIGTERM)
-        for target, path in ((1, command.stdout), (2, command.stderr)):
-            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), target)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        kernel.end_with_parent(signal.SIGKILL if rung and rung.name == "namespaces" else signal.SIGTERM)
+        for target, handle in enumerate((os.open(os.devnull, os.O_RDONLY), *streams)):
+            os.dup2(handle, target)
         if rung is None:
             _supervise(command, send, lambda: _execute(command, send, command.argv, command.environment))
         supervise.bound(command)
         if rung.name == "namespaces":
-            _in_namespaces(command, send)
-        _supervise(command, send, lambda: _confined(command, rung, port, send))
+            namespaces.enter(command, *owner)
+        _supervise(command, send, lambda: _confined(command, rung, broker, send), broker)
     except BaseException as error:  # noqa: BLE001 - a forked child may not unwind into its parent's code
         probe.report(send, error=f"the sandbox was refused ({error}); run `invoke doctor`")
         os._exit(supervise.REFUSED)
 
 
-def _in_namespaces(command: Command, send: int) -> NoReturn:
-    """Enter the namespaces, have process 1 there supervise the program, and answer with its exit code."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    namespaces.enter(command)
-    pid = os.fork()
-    if pid == 0:
-        kernel.end_with_parent(signal.SIGKILL)
-        namespaces.settle(command)
-
-        def confined() -> None:
-            namespaces.confine(command)
-            probe.report(send, network=probe.network())
-            _execute(command, send, command.argv, command.environment)
-
-        _supervise(command, send, confined)
-    os.close(send)
-    signal.signal(signal.SIGINT, lambda *_: os.kill(pid, signal.SIGINT))
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    os._exit(code if code >= 0 else 128 - code)
-
-
-def _confined(command: Command, rung: Rung, port: int | None, send: int) -> None:
-    """In the program's process, on a weaker rung: confine it, try the network, and become it."""
+def _confined(command: Command, rung: Rung, broker: Broker | None, send: int) -> None:
+    """In the program's process: confine it, try the network, and become it."""
     try:
         environment, argv = dict(command.environment), command.argv
-        if rung.name == "landlock":
-            barriers.confine_by_landlock(command, port)
+        if rung.name == "namespaces":
+            namespaces.confine(command)
             probe.report(send, network=probe.network())
-            environment |= {} if port is None else {"SEALRUN_LOOPBACK_PORT": str(port)}
+        elif rung.name == "landlock":
+            listener = barriers.confine_by_landlock(command, loopback=broker is not None)
+            if broker:
+                broker.hand_over(listener)
+                environment["SEALRUN_LOOPBACK_PORT"] = str(broker.port)
+            probe.report(send, network=probe.network())
         elif rung.name == "advisory":
             os.set_inheritable(send, True)
             argv, environment = advisory.argv(command), dict(advisory.environment(command, send))
@@ -197,8 +200,8 @@ def _confined(command: Command, rung: Rung, port: int | None, send: int) -> None
         probe.report(send, error=f"the barrier {rung.name} was refused ({error}); run `invoke doctor`")
 
 
-def _supervise(command: Command, send: int, confined: Callable[[], None]) -> NoReturn:
-    supervise.supervise(command, confined, lambda limit: probe.report(send, limit=limit))
+def _supervise(command: Command, send: int, confined: Callable[[], None], broker: Broker | None = None) -> NoReturn:
+    supervise.supervise(command, confined, lambda limit: probe.report(send, limit=limit), broker)
 
 
 def _execute(command: Command, send: int, argv: tuple[str, ...], environment: Mapping[str, str]) -> None:
@@ -218,7 +221,7 @@ def _free_port() -> int:
 
 def _changes(guarded: tuple[Path, ...]) -> dict[str, int]:
     """Return when each file below *guarded* was last changed in any way (content, mode, times, attributes)."""
-    paths = [path for top in guarded for path in ([top / name for name in files.walk_files(top)] if top.is_dir() else [top])]
+    paths = [path for top in guarded for path in (top, *(top.rglob("*") if top.is_dir() else ()))]
     return {str(path): _changed_at(str(path)) for path in paths}
 
 

@@ -1,13 +1,14 @@
 """The ladder of barriers, from the strongest down, and the choice among them.
 
 Rules: the choice is made once per process, by raising the barrier in a trial process, never by looking at settings; each rung
-says what it does not stop; only the last is no barrier of the kernel's, and production refuses it. `SEALRUN_BARRIER` names
-the one rung to use, for trials and in research; production takes the strongest.
+says what it does not stop; only the last is no barrier of the kernel's: it is never chosen, only asked for, with a loud
+warning. `SEALRUN_BARRIER` names the one rung to use, for trials and in research; production takes the strongest.
 """
 
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,9 +21,10 @@ from sealrun.sandbox.command import Command
 _SETTING = "SEALRUN_BARRIER"
 _METADATA = "modes, owners, times and extended attributes of files that the user owns (found afterwards for guarded ones)"
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the machine's own, on this rung alone
-ONE_SETTING = (
-    "allow unprivileged user namespaces for this machine (Ubuntu: `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`), "
-    "or in a container start it with a seccomp profile that allows Landlock (Docker 23 or newer) "
+_SWITCHES = (  # what turns user namespaces off, its value then, and what to set
+    ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1", "kernel.apparmor_restrict_unprivileged_userns=0"),
+    ("/proc/sys/kernel/unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone=1"),
+    ("/proc/sys/user/max_user_namespaces", "0", "user.max_user_namespaces=15000"),
 )
 
 
@@ -37,10 +39,15 @@ class Rung:
     kernel: bool = True
 
 
-def _tried(trial: Callable[[], None]) -> str:
+def _tried(trial: Callable[[], None], fork: Callable[[], int] = os.fork) -> str:
     """Run *trial* in a child process. Returns "" when it worked, else what stood against it."""
     receive, send = os.pipe()
-    pid = os.fork()
+    try:
+        pid = fork()
+    except OSError as error:
+        os.close(receive)
+        os.close(send)
+        return str(error)
     if pid == 0:
         try:
             trial()
@@ -58,11 +65,13 @@ def _namespaces_offered() -> str:
     if sys.platform != "linux":
         return "Linux only"
 
+    user, group = os.geteuid(), os.getegid()
+
     def trial() -> None:
-        namespaces.enter(_TRIAL)
+        namespaces.enter(_TRIAL, user, group)
         namespaces.confine(_TRIAL)
 
-    return _tried(trial)
+    return _tried(trial, namespaces.fork)
 
 
 def _bwrap_offered() -> str:
@@ -90,17 +99,23 @@ def _landlock_offered() -> str:
         return f"the kernel offers Landlock {landlock.abi()}, expected at least {landlock.LEAST_ABI} (Linux 6.7)"
 
     def trial() -> None:
-        confine_by_landlock(_TRIAL, None)
+        os.close(confine_by_landlock(_TRIAL, loopback=True))
 
     return _tried(trial)
 
 
-def confine_by_landlock(command: Command, port: int | None) -> None:
-    """Bind this process by Landlock and the system call filter; *port* is the loopback's one. Raises OSError."""
+def confine_by_landlock(command: Command, *, loopback: bool) -> int:
+    """Bind this process by Landlock and the system call filter. Raises OSError.
+
+    With `loopback`, returns the handle on which the program's sockets are asked for; else -1, and it can have none.
+    """
     kernel.renounce_privileges()
     shared = [_SHARED_MEMORY] if _SHARED_MEMORY.is_dir() else []  # named semaphores have no other place
-    landlock.restrict((*command.writable, *shared), port=port)
-    seccomp.refuse_sockets_but_tcp(tcp=port is not None)
+    landlock.restrict((*command.writable, *shared), hidden=command.hidden)
+    if loopback:
+        return seccomp.ask_for_sockets()
+    seccomp.refuse_sockets_but_tcp(tcp=False)
+    return -1
 
 
 def _seatbelt_offered() -> str:
@@ -124,11 +139,10 @@ LADDER: tuple[Rung, ...] = (
         name="landlock",
         words="Landlock and a system call filter",
         leaves=(
-            "reading of files that the user can read",
+            "reading of files that the user can read, but for those hidden",
             _METADATA,
-            f"writing to {_SHARED_MEMORY}",
-            "the list of the machine's processes",
-            "where the loopback is asked for: TCP to the one port drawn for it, of any host",
+            f"writing to {_SHARED_MEMORY}, and System V shared memory",
+            "the list of the machine's processes, and before Linux 6.12 signals to those of the user",
         ),
         offered=_landlock_offered,
     ),
@@ -149,6 +163,19 @@ LADDER: tuple[Rung, ...] = (
 _TRIAL = Command(name="trial", argv=("/bin/true",), cwd=Path("/"), environment={}, logs=Path("/"))
 
 
+def setting() -> str:
+    """Return the one setting to change where no barrier, or only a weak one, can be had."""
+    if settings.host_facts()["container"] != "none":
+        return (
+            "start the container with a seccomp profile that allows Landlock, as Docker's does since 23, on Linux 6.7 or newer"
+        )
+    for path, off, wanted in _SWITCHES:
+        with suppress(OSError):
+            if Path(path).read_text("ascii").strip() == off:
+                return f"allow unprivileged user namespaces: `sysctl -w {wanted}`"
+    return "install bubblewrap, or use Linux 6.7 or newer with Landlock"
+
+
 @cache
 def offered(name: str) -> str:
     """Return "" when this machine has the barrier *name*, else why not; tried once per process."""
@@ -164,24 +191,37 @@ def named(name: str) -> Rung:
 
 
 def chosen(*, strict: bool) -> Rung:
-    """Return the barrier to use; `strict` (production) takes the strongest, and none that is advisory.
+    """Return the barrier to use: the strongest of the kernel's, or the one that SEALRUN_BARRIER names.
 
-    Raises UsageError (SEALRUN_BARRIER in production, or a rung that this machine lacks) or ToolFailed (no barrier at all).
+    `strict` (production) takes nothing but the strongest. Raises UsageError (SEALRUN_BARRIER in production) or ToolFailed (no
+    barrier of the kernel's at all, or one named that this machine lacks).
     """
     asked = settings.variable(_SETTING)
-    if asked:
-        rung = named(asked)
-        if strict and rung is not _strongest():
-            raise UsageError(f"{_SETTING}: got {asked}, expected it unset: production takes the strongest barrier")
-        if reason := offered(rung.name):
-            raise ToolFailed(f"the barrier {rung.name} cannot be had ({reason}); unset {_SETTING}, or run `invoke doctor`")
+    rung = named(asked) if asked else None
+    if rung and not rung.kernel and not strict:
+        _warn()
         return rung
     strongest = _strongest()
-    if strict and not strongest.kernel:
-        reasons = "; ".join(f"{rung.name}: {offered(rung.name)}" for rung in LADDER if rung.kernel)
-        raise ToolFailed(f"no barrier of the kernel's can be had ({reasons}); {ONE_SETTING}")
-    return strongest
+    if rung and strict and rung is not strongest:
+        raise UsageError(f"{_SETTING}: got {asked}, expected it unset: production takes the strongest barrier")
+    if rung and (reason := offered(rung.name)):
+        raise ToolFailed(f"the barrier {rung.name} cannot be had ({reason}); unset {_SETTING}, or run `invoke doctor`")
+    return rung or strongest
 
 
 def _strongest() -> Rung:
-    return next(rung for rung in LADDER if not offered(rung.name))
+    for rung in LADDER:
+        if rung.kernel and not offered(rung.name):
+            return rung
+    reasons = "; ".join(f"{rung.name}: {offered(rung.name)}" for rung in LADDER if rung.kernel)
+    raise ToolFailed(f"no barrier of the kernel's can be had ({reasons}); {setting()}")
+
+
+@cache
+def _warn() -> None:
+    """Say once, loudly, that nothing holds a hostile program."""
+    print(
+        f"sealrun: WARNING: NOT CONFINED: {_SETTING}=advisory asks for Python's own audit hook alone, which stops no "
+        f"hostile program; statements will say that the network was open; unset it, or {setting()}",
+        file=sys.stderr, flush=True,
+    )  # fmt: skip

@@ -18,10 +18,10 @@ class Command(Struct, frozen=True, kw_only=True):
     """One program to run.
 
     `logs` is an existing folder that receives `NAME.stdout` and `NAME.stderr`; `writable` are existing folders; `guarded` are
-    files and folders whose change is found afterwards where a barrier cannot refuse it; `hidden` are files that the program
-    cannot read where the barrier can see to that; `timeout` is in seconds of wall clock, `memory` in bytes for the program
-    and all it starts, `output` in bytes for all it writes, `processes` counts its threads too; `success` are the exit codes
-    of a tool that worked; `strict` refuses a barrier that is only advisory.
+    files and folders whose change is found afterwards where a barrier cannot refuse it; `hidden` are files and folders that
+    the program cannot read (set when it is started: credentials and keys that it does not name); `timeout` is in seconds of
+    wall clock, `memory` in bytes for the program and all it starts, `output_limit` in bytes for all it writes, `processes`
+    counts its threads too; `success` are the exit codes of a tool that worked; `strict` refuses all but the strongest barrier.
     """
 
     name: str

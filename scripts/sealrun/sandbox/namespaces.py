@@ -10,6 +10,7 @@ Source: namespaces(7), user_namespaces(7), pid_namespaces(7), mount_setattr(2), 
 import fcntl
 import os
 import resource
+import signal
 import socket
 import stat
 import struct
@@ -28,10 +29,34 @@ _LEAST_PID_MAX = 301
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, getattr(socket, "AF_NETLINK", 16))  # all three held by the namespace
 
 
-def enter(command: Command) -> None:
-    """Move this process behind the barrier; its next child is process 1 there. Raises OSError."""
-    user, group = os.geteuid(), os.getegid()
-    kernel.call("unshare", _NEWUSER | _NEWNS | _NEWPID | _NEWNET | _NEWIPC)
+_NEW = _NEWNS | _NEWIPC | _NEWUSER | _NEWPID | _NEWNET
+_REFUSED = 126
+
+
+def fork() -> int:
+    """Fork; the child is process 1 of new namespaces. Returns its process id, 0 in the child. Raises OSError.
+
+    Where this process has threads, whose locks a child would inherit, another child stands between and passes on signals.
+    """
+    if len(os.listdir("/proc/self/task")) == 1:  # noqa: PTH208 - counted, not read
+        return kernel.clone(_NEW)
+    between = os.fork()
+    if between != 0:
+        return between
+    try:
+        first = kernel.clone(_NEW)
+    except OSError:
+        os._exit(_REFUSED)
+    if first == 0:
+        return 0
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: os.kill(first, number))
+    code = os.waitstatus_to_exitcode(os.waitpid(first, 0)[1])
+    os._exit(code if code >= 0 else 128 - code)
+
+
+def enter(command: Command, user: int, group: int) -> None:
+    """As process 1 of the new namespaces, made by *user* and *group*: put up the barrier. Raises OSError."""
     _write("/proc/self/setgroups", "deny")
     _write("/proc/self/uid_map", f"{user} {user} 1")
     _write("/proc/self/gid_map", f"{group} {group} 1")
@@ -40,23 +65,17 @@ def enter(command: Command) -> None:
     for folder in command.writable:
         kernel.mount(str(folder), str(folder), None, kernel.MS_BIND | kernel.MS_REC)
     for path in command.hidden:
-        kernel.mount(os.devnull, str(path), None, kernel.MS_BIND)
+        if path.is_dir():
+            kernel.mount("tmpfs", str(path), "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC, "mode=000")
+        else:
+            kernel.mount(os.devnull, str(path), None, kernel.MS_BIND)
     kernel.set_readonly("/", recursive=True)
     for folder in command.writable:
         kernel.set_readonly(str(folder), clear=True)
     _few_devices()
     if command.loopback:
         _raise_loopback()
-
-
-def settle(command: Command) -> None:
-    """As process 1: see this namespace's processes alone. Where the outer `/proc` is masked it stays, read-only."""
-    with suppress(OSError):
-        kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
-        with suppress(OSError):  # a limit of the namespace's own since Linux 6.14, the host's before and then refused
-            if _pid_max_is_ours():
-                _write("/proc/sys/kernel/pid_max", str(max(command.processes, _LEAST_PID_MAX)))
-        kernel.set_readonly("/proc")
+    _own_processes(command)
 
 
 def confine(command: Command) -> None:
@@ -66,6 +85,16 @@ def confine(command: Command) -> None:
         shared = Path("/dev/shm")  # noqa: S108 - a private one by now
         landlock.restrict((*command.writable, *([shared] if shared.is_dir() else [])), network=False)
     seccomp.refuse_sockets_but(_FAMILIES)
+
+
+def _own_processes(command: Command) -> None:
+    """See this namespace's processes alone. Where the outer `/proc` is masked it stays, read-only."""
+    with suppress(OSError):
+        kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+        with suppress(OSError):  # a limit of the namespace's own since Linux 6.14, the host's before and then refused
+            if _pid_max_is_ours():
+                _write("/proc/sys/kernel/pid_max", str(max(command.processes, _LEAST_PID_MAX)))
+        kernel.set_readonly("/proc")
 
 
 def _few_devices() -> None:

@@ -27,10 +27,11 @@ def profile(command: Command) -> str:
     lines = [
         "(version 1)",
         "(deny default)",
-        "(allow process-fork process-exec signal (target same-sandbox))",
+        "(allow process-fork process-exec)",
+        "(allow signal process-info* (target same-sandbox))",
         "(allow sysctl-read mach-lookup ipc-posix-shm ipc-posix-sem file-ioctl)",
         "(allow file-read*)",
-        *[f"(deny file-read* (literal {_quoted(str(path))}))" for path in command.hidden],
+        *[f"(deny file-read* (subpath {_quoted(str(path.resolve()))}))" for path in command.hidden],
         f"(allow file-write* {' '.join([*folders, *devices])})",
         "(deny network*)",
     ]

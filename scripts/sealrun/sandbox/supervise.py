@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import NoReturn
 
 from sealrun.sandbox import kernel
+from sealrun.sandbox.broker import Broker
 from sealrun.sandbox.command import Command, Network
 
 REFUSED = 126
 _LOOK_SECONDS, _LOOKS_PER_WALK = 0.25, 4
-_NOTICED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
+_NOBODY_SECONDS = 0.002
+NOTICED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _PROC = Path("/proc")
 
@@ -39,30 +41,33 @@ def bound(command: Command) -> None:
         resource.setrlimit(kind, (least, least))
 
 
-def supervise(command: Command, program: Callable[[], None], complain: Callable[[str], None]) -> NoReturn:
-    """Fork; run *program*, which must execute something, in the child; watch it, and end with its exit code."""
+def supervise(
+    command: Command, program: Callable[[], None], complain: Callable[[str], None], broker: Broker | None = None
+) -> NoReturn:
+    """Fork; run *program*, which must execute something, in the child; watch and serve it, and end with its exit code."""
     kernel.adopt_orphans()
     noticed, notify = os.pipe()
     os.set_blocking(noticed, False)
     os.set_blocking(notify, False)
-    for number in _NOTICED:
+    for number in NOTICED:
         signal.signal(number, lambda *_: None)
     signal.set_wakeup_fd(notify)
     child = os.fork()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, NOTICED)
     if child == 0:
         signal.set_wakeup_fd(-1)
-        for number in (*_NOTICED, signal.SIGPIPE, signal.SIGXFSZ):
+        for number in (*NOTICED, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
         program()
         os._exit(REFUSED)
-    _watch(command, child, noticed, complain)
+    _watch(command, child, noticed, complain, broker)
 
 
-def _watch(command: Command, child: int, noticed: int, complain: Callable[[str], None]) -> NoReturn:
+def _watch(command: Command, child: int, noticed: int, complain: Callable[[str], None], broker: Broker | None) -> NoReturn:
     wait = _LOOK_SECONDS if command.network is Network.DENIED and _PROC.is_dir() else None
     looks, looked = 0, time.monotonic()
     while True:
-        select.select([noticed], [], [], wait)
+        _wait(noticed, broker, wait)
         signals = _read(noticed)
         if signal.SIGINT in signals:
             _signal(_descendants(), signal.SIGINT)
@@ -76,6 +81,19 @@ def _watch(command: Command, child: int, noticed: int, complain: Callable[[str],
             if excess := _excess(command, _descendants(), walk=looks % _LOOKS_PER_WALK == 0):
                 complain(excess)
                 _end_with(REFUSED)
+
+
+def _wait(noticed: int, broker: Broker | None, seconds: float | None) -> None:
+    """Return when a signal was noticed, something was served, or the time is over."""
+    waiting = select.poll()
+    waiting.register(noticed, select.POLLIN)
+    if broker:
+        waiting.register(broker.handle, select.POLLIN)
+    for handle, what in waiting.poll(None if seconds is None else 1000 * seconds):
+        if broker and handle == broker.handle and what & select.POLLIN:
+            broker.serve()
+        elif handle != noticed and what & select.POLLHUP:
+            time.sleep(_NOBODY_SECONDS)  # nobody is left who could ask; their end is noticed soon
 
 
 def _excess(command: Command, pids: list[int], *, walk: bool) -> str:
