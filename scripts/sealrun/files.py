@@ -97,6 +97,42 @@ def walk_files(root: Path) -> Iterator[str]:
     yield from sorted(f"{folder}/{name}"[start:] for folder, _, names in root.walk(follow_symlinks=False) for name in names)
 
 
+def remove_odd(folder: Path, *, links_inside: bool = False) -> list[str]:
+    """Remove whatever a program left below *folder* that is no folder and no plain file; return what each was.
+
+    A plain file is regular, has one name, and that name is a safe one which no other differs from by case alone. With
+    `links_inside`, symbolic links that stay in the folder may remain.
+    """
+    odd: list[str] = []
+    root, names = folder.resolve(), list(walk_files(folder))
+    for name in names:
+        path = folder / name
+        if what := _oddity(path, name, root if links_inside else None):
+            path.unlink()
+            odd.append(f"{name.encode('utf-8', 'replace').decode()} ({what})")
+    try:
+        refuse_twins(names, folder.name)
+    except UsageError as error:
+        odd.append(str(error))
+    return odd
+
+
+def _oddity(path: Path, name: str, root: Path | None) -> str:
+    """Return what is odd about what lies at *path*, "" for a plain file; links that stay in *root* are none."""
+    info = path.lstat()
+    if stat.S_ISLNK(info.st_mode):
+        return "" if root and Path(os.path.realpath(path)).is_relative_to(root) else "a link"
+    if not stat.S_ISREG(info.st_mode):
+        return "a device, pipe or socket"
+    if info.st_nlink > 1:
+        return f"{info.st_nlink} names, hard links"
+    try:
+        relative_name(name, path.name)
+    except UsageError:
+        return "an unsafe name"
+    return ""
+
+
 def read_bytes(path: Path, where: str, *, limit: int = MAX_JSON) -> bytes:
     """Return the bytes of the regular file *path*. Raises InputMissing or UsageError (too large, not regular)."""
     try:

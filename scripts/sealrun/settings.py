@@ -200,7 +200,7 @@ def host_facts() -> Mapping[str, str]:
     found = [os.environ.get("container", ""), *(kind for mark, kind in marks.items() if Path(mark).exists())]  # noqa: SIM112
     if "KUBERNETES_SERVICE_HOST" in os.environ:
         found.append("kubernetes")
-    made_by_conda = sys.base_prefix if Path(sys.base_prefix, "conda-meta").is_dir() else "none"
+    made_by_conda = sys.base_prefix if os.path.isdir(f"{sys.base_prefix}/conda-meta") else "none"  # noqa: PTH112 - never raises
     conda = os.environ.get("CONDA_DEFAULT_ENV") or os.environ.get("CONDA_PREFIX") or made_by_conda
     return {"container": next(filter(None, found), "none"), "conda": conda}
 

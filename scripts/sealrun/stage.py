@@ -103,8 +103,15 @@ class Work:
         )  # fmt: skip
 
     def finish(self, running: sandbox.Running) -> sandbox.Completed:
-        """Wait for *running* and note what its network probe saw. Raises ToolFailed."""
-        completed = running.wait()
+        """Wait for *running*, look at what it left, and note what its network probe saw. Raises ToolFailed."""
+        odd: list[str] = []
+        try:
+            completed = running.wait()
+        finally:
+            for folder in running.command.writable:
+                odd += files.remove_odd(folder, links_inside=folder == self.tmp)
+        if odd:
+            raise ToolFailed(f"{running.command.name}: left {odd[0]}, removed; expected folders and plain files alone")
         advisory = not sandbox.barriers.named(completed.barrier).kernel
         self.networks.append(sandbox.Network.OPENED if advisory else completed.network)
         self.barriers.add(completed.barrier)

@@ -77,12 +77,6 @@ def ask_for_sockets() -> int:
     return _install(program, _NEW_LISTENER | _WAIT_KILLABLE)
 
 
-def refuse_calls(numbers: Sequence[int]) -> None:
-    """Bind this process: the system calls *numbers* fail, as a container's own filter makes them. Raises OSError."""
-    program = [instruction for number in numbers for instruction in _if_call(number, [_finally(_REFUSE)])]
-    _install([_load(_NUMBER), *program, _finally(_ALLOW)])
-
-
 def machine() -> Machine:
     """Return the numbers of this machine. Raises OSError where they are not known."""
     name = platform.machine()
