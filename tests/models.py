@@ -15,7 +15,10 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+RECORDED = Path(__file__).parent / "recorded" / "arrow"
 
 
 class Payload:
@@ -77,6 +80,39 @@ def sentencepiece() -> bytes:
     return pieces + b"\x12\x02\x18\x01"
 
 
+def _varint(number: int) -> bytes:
+    out = b""
+    while number > 127:
+        out, number = out + bytes([number & 127 | 128]), number >> 7
+    return out + bytes([number])
+
+
+def _signed(number: int) -> bytes:
+    return _varint(number * 2)
+
+
+def parquet_footer(
+    rows: int, *columns: str, rows_of_group: int | None = None, elsewhere: str = "", size: int = 0, arrow: bytes = b""
+) -> bytes:  # fmt: skip
+    """Return the footer of a Parquet file with one row group, in Thrift's compact protocol."""
+    leaf = b"".join(b"\x15\x02\x38" + _varint(len(name)) + name.encode() + b"\0" for name in columns)
+    root = b"\x48\x06schema\x15" + _signed(len(columns)) + b"\0"
+    schema = b"\x19" + bytes([(len(columns) + 1) << 4 | 12]) + root + leaf
+    place = b"\x76" + _signed(size) + b"\x26" + _signed(4) + b"\0"  # total_compressed_size, data_page_offset
+    chunk = b"\x18" + _varint(len(elsewhere)) + elsewhere.encode() + b"\x2c" + place if elsewhere else b"\x3c" + place
+    group = b"\x19" + bytes([len(columns) << 4 | 12]) + (chunk + b"\0") * len(columns)
+    group += b"\x26" + _signed(rows if rows_of_group is None else rows_of_group) + b"\0"
+    kept = base64.b64encode(arrow)
+    pairs = b"\x19\x1c\x18\x0cARROW:schema\x18" + _varint(len(kept)) + kept + b"\0" if arrow else b""
+    return b"\x15\x02" + schema + b"\x16" + _signed(rows) + b"\x19\x1c" + group + pairs + b"\0"
+
+
+def parquet(rows: int, *columns: str, **more: Any) -> bytes:
+    """Return a Parquet file with a footer and no data."""
+    footer = parquet_footer(rows, *columns, **more)
+    return b"PAR1" + footer + struct.pack("<I", len(footer)) + b"PAR1"
+
+
 def zipped(members: Mapping[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
     """Return a zip archive."""
     out = io.BytesIO()
@@ -113,6 +149,9 @@ def numpy_objects() -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + PAYLOAD
 
 
+ARROW_FILE = (RECORDED / "file.arrow").read_bytes()
+ARROW_STREAM = (RECORDED / "stream.arrow").read_bytes()
+ARROW_COLUMN = b"text_of_each_evaluation"  # as long as the name of an extension type that is unpickled
 SOUND = {"w": ("F32", [2, 2], bytes(16)), "b": ("I8", [3], b"abc"), "empty": ("F16", [0], b"")}
 TEMPLATE = (
     "{% for message in messages %}{% if loop.first and message['role'] != 'user' %}{{ raise_exception('no') }}{% endif %}"
@@ -132,7 +171,7 @@ HONEST: dict[str, bytes] = {
     "config.json": b'{"architectures": ["GPT2LMHeadModel"], "n_layer": 2, "eps": 1e-05}',
     "tokenizer_config.json": json.dumps({"chat_template": [{"name": "default", "template": TEMPLATE}]}).encode(),
     "chat_template.jinja": TEMPLATE.encode(),
-    "model.safetensors.index.json": b'{"metadata": {"total_size": 19}, "weight_map": {"w": "model.safetensors"}}',
+    "model.safetensors.index.json": b'{"metadata": {"total_size": 19}, "weight_map": {"w": "model-00001-of-00002.safetensors"}}',
     "modules.json": b'[{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}]',
     "vocab.txt": "[PAD]\n[UNK]\n!\n(\ncat\ncos\nsin\n(\n日本\n".encode(),
     "words.txt": b"cat\ndog\nbird\n",
@@ -147,8 +186,37 @@ HONEST: dict[str, bytes] = {
     "model_index.json": b'{"_class_name": "P", "_diffusers_version": "0.1", "unet": ["diffusers", "UNet2DConditionModel"]}',
     "special_tokens.txt": b"<unk>\n<s>\n</s>\n<pad>\n",
     "words.json": b'["cat\\ndog", "(a)\\nb", "I 1\\n2", "plain text, long enough to be looked at"]',
+    "model-00001-of-00002.safetensors": safetensors(SOUND, {"format": "pt"}),
+    ".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n",
+    "own-names.jinja": b"{% for k, _ in x.items() %}{{ x[k] }}{% endfor %}{% set _args = x[loop.index0 - 1] %}{{ '<{}>'.format(_args) }}",
+    "description.gguf": gguf({"general.description": "# A model\n\nIt was trained (well) on text.", "general.license": "mit"}),
+    "file.arrow": ARROW_FILE,
+    "data-00000-of-00001.arrow": ARROW_STREAM,
+    "train-00000-of-00001.parquet": parquet(7, "text", "label"),
+    "tokenizer.model.v3": sentencepiece(),
+    "attention.json": b'{"_attn_implementation": "flash_attention_2", "_name_or_path": "/home/someone/model", "torch_dtype": "bfloat16"}',
+    "added_tokens.json": b'{"<|im_end|>": 151645, "<think>": 151667}',
+    "tekken.json": json.dumps(
+        {"vocab": [{"rank": n, "token_bytes": base64.b64encode(bytes([n])).decode()} for n in range(200)]}
+    ).encode(),
     "params.yaml": b"hidden: 64\nlayers: [1, 2]\n",
 }
+
+
+MAKE_ONNX = """
+import sys
+import onnx
+from onnx import TensorProto, helper
+x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2]) for name in "xy")
+inside = helper.make_tensor("w", TensorProto.FLOAT, [2, 2], [1.0, 2.0, 3.0, 4.0])
+outside = TensorProto(name="e", data_type=TensorProto.FLOAT, dims=[2], data_location=TensorProto.EXTERNAL)
+for key, value in (("location", "weights.bin"), ("offset", "0"), ("length", "8")):
+    outside.external_data.add(key=key, value=value)
+nodes = [helper.make_node("MatMul", ["x", "w"], ["z"]), helper.make_node("Add", ["z", "e"], ["y"])]
+model = helper.make_model(helper.make_graph(nodes, "g", [x], [y], [inside, outside]), opset_imports=[helper.make_opsetid("", 17)])
+model.metadata_props.add(key="license", value="none")
+open(sys.argv[1], "wb").write(model.SerializeToString())
+"""
 
 
 def template(body: str) -> bytes:
@@ -284,12 +352,21 @@ HOSTILE: dict[str, bytes] = {
     "latin-text.json": json.dumps({"x": [TEXT_PICKLE.decode()]}).encode(),
     "deflated.json": json.dumps({"x": base64.b64encode(zlib.compress(PAYLOAD)).decode()}).encode(),
     "wrapped.txt": base64.encodebytes(PAYLOAD * 3),
+    **{f"text{suffix}": b"words\n" for suffix in (".pkl", ".pt", ".bin", ".joblib", ".h5", ".npy", ".zip", ".7z")},
+    "hidden-file.safetensors.pkl": safetensors(SOUND),
     "virus-test.txt": b"X5O!P%@AP[4\\PZX54(P^)7CC)7}$" + b"EICAR-STANDARD-ANTIVIRUS-" + b"TEST-FILE!$H+H*",
     # wishes for code, and code
     "config.json": b'{"auto_map": {"AutoModel": "modeling.Model"}}',
     "remote.json": b'{"deep": [{"trust_remote_code": true}]}',
     "lambda.json": b'{"config": {"layers": [{"class_name": "Lambda", "config": {"function": ["4wEA", null, null]}}]}}',
     "keras-module.json": b'{"module": "builtins", "class_name": "function", "config": "exec"}',
+    "kernel.json": b'{"_attn_implementation": "evil/kernel"}',
+    "model.safetensors.index.json": b'{"metadata": {}, "weight_map": {"w": "../../etc/model.safetensors"}}',
+    "absolute.index.json": b'{"weight_map": {"w": "/etc/model.safetensors"}}',
+    "python-in-metadata.safetensors": safetensors(SOUND, {"info": "import os; os.system('true')"}),
+    "template-in-metadata.safetensors": safetensors(SOUND, {"chat_template": "{{ x.__class__ }}"}),
+    "python-in-metadata.gguf": gguf({"general.description": "import os\nos.system('true')"}),
+    "Dockerfile": b"FROM scratch\n",
     "hydra.json": b'{"model": {"_target_": "os.system", "command": "id"}}',
     "peft.json": b'{"auto_mapping": {"base_model_class": "x", "parent_library": "evil"}}',
     "modules.json": b'[{"idx": 0, "name": "0", "path": "", "type": "evil.Module"}]',
@@ -345,9 +422,31 @@ HOSTILE: dict[str, bytes] = {
                 "{% set k = '__class__' %}{{ x[k] }}",
                 "{{ x[['__class', '__'] | join] }}",
                 "{{" + "(" * 5000 + ")" * 5000 + "}}",
+                "{% set k = '_' * 2 ~ 'class' ~ '_' * 2 %}{{ x[k] }}",
+                "{% set a = '_' * 2 %}{% set b = a + 'class' %}{% set c = b %}{{ x[c] }}",
+                "{% set ns = namespace(k='') %}{% set ns.k = '_cl' + 'ass' %}{{ x[ns.k] }}",
+                "{% set k = ['_', '_class'] | join %}{{ x[k] }}",
+                "{% set k %}{{ '_' }}_class{% endset %}{{ x[k] }}",
+                "{% set k = dict(__class__=1) | list | first %}{{ x[k] }}",
+                "{% for k in ['_' ~ '_class'] %}{{ x[k] }}{% endfor %}",
+                "{% macro m(k) %}{{ x[k] }}{% endmacro %}{{ m('_' ~ '_class') }}",
+                "{% macro m(k='_' * 2) %}{{ x[k] }}{% endmacro %}{{ m() }}",
+                "{% set k = '%s%s' % ('_', '_class') %}{{ x | map(attribute=k) | list }}",
+                "{{ '{0.__class__}'.format(x) }}",
+                "{{ '{'.format(x.__class__) }}",
+                "{{ x[('_' * 2 ~ 'class')] }}",
+                "{{ x['\\x5f\\x5fclass\\x5f\\x5f'] }}",
+                "{% for item in x recursive %}{{ loop.__init__.__globals__ }}{% endfor %}",
+                "{{ joiner.__init__.__globals__.os.popen('id') }}",
+                "{{ namespace.__init__.__globals__ }}",
+                "{{ x | map('string') | map('attr', '_' ~ '_') | list }}",
+                "{% call(x) y.z('id') %}{% endcall %}",
+                "{% trans %}{{ x }}{% endtrans %}",
+                "{% set self = __builtins__ %}{{ self }}",
             )
         )
     },
     "bad.jinja": b"{{ x.__class__ }}",
+    "padded.jinja": b"{{ x.__class__ }}" + b"{# padding #}" * 60_000,
     "elsewhere.json": json.dumps({"prompt": "{{ x.__class__ }}"}).encode(),
 }

@@ -2,7 +2,7 @@
 
     python scan_model.py JOB.json FORMATS.json
 
-The job names `files` (each a `path` to report, the `file` to read, and the `folder` it belongs to), the ONNX operator `domains`
+The job names `files` (each a `path` to report and the `file` to read), the ONNX operator `domains`
 that are known, and the `formats` that policy admits.
 
 Rules: nothing is imported, unpickled, rendered or executed; a file is what its bytes are, whatever it is called; a name that
@@ -19,34 +19,44 @@ import socket
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from sealrun.inside.formats import (
+    arrow_file,
     containers,
     gguf_file,
     onnx_file,
+    parquet_file,
     pickles,
     safetensors_file,
     sentencepiece_file,
-    tables,
     texts,
 )
 
 CLAIMS = {
     ".safetensors": "safetensors", ".onnx": "onnx", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "text",
     ".md": "text", ".jinja": "text", ".jinja2": "text", ".j2": "text", ".gguf": "gguf", ".csv": "csv", ".tsv": "csv",
-    ".parquet": "parquet", ".arrow": "arrow",
+    ".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow",
 }  # fmt: skip
+# What a file of these names would be is not admitted; one that is something else under such a name is no honest file.
+REFUSED_CLAIMS = {
+    ".pkl", ".pickle", ".pck", ".pcl", ".dill", ".dat", ".joblib", ".pt", ".pth", ".ckpt", ".th", ".t7", ".bin", ".npy", ".npz",
+    ".h5", ".hdf5", ".keras", ".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".lz4", ".7z", ".rar", ".nemo", ".mar",
+    ".pb", ".pbtxt", ".tflite", ".mlmodel", ".pdmodel", ".pdiparams", ".msgpack", ".skops", ".pmml",
+}  # fmt: skip
+CODE_NAMES = frozenset({"dockerfile", "containerfile", "makefile"})
 CODE_SUFFIXES = {
     ".py", ".pyc", ".pyd", ".pyi", ".pyx", ".pyw", ".egg", ".whl", ".ipynb", ".so", ".dll", ".dylib", ".exe", ".jar", ".class",
     ".sh", ".bash", ".zsh", ".bat", ".cmd", ".ps1", ".vbs", ".js", ".mjs", ".wasm", ".rb", ".pl", ".php", ".lua", ".hta",
     ".wsf", ".scr", ".com", ".msi", ".reg", ".url", ".lnk",
     ".desktop",
 }  # fmt: skip
+SAFE = ("safetensors", "onnx", "gguf", "sentencepiece", "parquet", "arrow")
 TEXTS = ("json", "jsonl", "csv", "text", "script")
+BINARY_NAMES = {"onnx": {".pb", ".bin"}, "safetensors": {".bin"}, "gguf": {".bin"}, "sentencepiece": {".bin"}}
 PICKLE_BEARING = ("pickle", "zip", "numpy")
 
 
@@ -54,7 +64,7 @@ def main(job_file: str, report_file: str) -> None:
     """Judge every file of the job and write the report."""
     logging.disable(logging.CRITICAL)  # picklescan logs what it finds, with the host's paths
     job = json.loads(Path(job_file).read_bytes())
-    pieces: dict[str, onnx_file.Pieces] = {}
+    pieces: onnx_file.Pieces = {Path(entry["file"]): [] for entry in job["files"]}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         hashes = [pool.submit(sha256_of, Path(entry["file"])) for entry in job["files"]]
         verdicts = [verdict(entry, set(job["domains"]), pieces) for entry in job["files"]]
@@ -67,42 +77,65 @@ def main(job_file: str, report_file: str) -> None:
     )
 
 
-def verdict(entry: dict[str, str], domains: set[str], pieces: dict[str, onnx_file.Pieces]) -> dict[str, Any]:
+def verdict(entry: dict[str, str], domains: set[str], pieces: onnx_file.Pieces) -> dict[str, Any]:
     """Return the verdict on one file, with what tells whether it changed meanwhile."""
-    file, folder = Path(entry["file"]), Path(entry["folder"])
+    file = Path(entry["file"])
     before = identity(file)
     details: dict[str, Any] = {}
-    code = [f"is code by its name (*{file.suffix})"] if file.suffix.lower() in CODE_SUFFIXES else []
+    code = list(code_by_name(entry["path"]))
     found, model = format_of(file)
     problems: list[str] = []
-    if found == "safetensors":
-        problems += safetensors_file.read(file, details)
-        problems += [] if problems else safetensors_file.agree_with_library(file)
-    elif found == "onnx" and model is not None:
-        problems += onnx_file.read(model, file.parent, details, domains, pieces.setdefault(str(folder), {}))
-    elif found in PICKLE_BEARING:
-        problems += containers.uncertain(file, found)
-    elif found in TEXTS:
-        problems += texts.read(file, found, details, code)
-    else:
-        problems += read_other(file, found, details)
+    try:
+        problems += judge(file, found, model, domains, pieces, details, code)
+    except Exception as error:  # noqa: BLE001 - a reader that gives up has not found the file sound; others are still judged
+        problems.append(f"could not be read to its end ({type(error).__name__})")
     if found in ("executable", "script"):
         code.append("is a script" if found == "script" else "is an executable or a shared library")
-    claimed = CLAIMS.get(file.suffix.lower(), found)
-    if claimed != found:
-        problems.append(f"is {found}, but is named *{file.suffix.lower()}")
+    problems += false_name(file.suffix.lower(), found)
     problems += containers.second_format(file, found)
     return {"format": found, "problems": problems, "code": code, "details": details, "before": before}
 
 
-def read_other(file: Path, found: str, details: dict[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with a file of the smaller formats."""
-    if found == "gguf":
+def judge(
+    file: Path, found: str, model: Any, domains: set[str], pieces: onnx_file.Pieces, details: dict[str, Any], code: list[str]
+) -> Iterator[str]:
+    """Yield what is wrong with a file of the format *found*; fill *details* and *code*."""
+    if found == "safetensors":
+        problems = list(safetensors_file.read(file, details))
+        yield from problems or safetensors_file.agree_with_library(file)
+    elif found == "onnx":
+        yield from onnx_file.read(model, file.parent, details, domains, pieces)
+    elif found in PICKLE_BEARING:
+        yield from containers.uncertain(file, found)
+    elif found in TEXTS:
+        yield from texts.read(file, found, details, code)
+    elif found == "gguf":
         yield from gguf_file.read(file, details)
     elif found == "sentencepiece":
         sentencepiece_file.describe(file, details)
-    elif found in ("parquet", "arrow"):
-        yield from tables.read(file, found, details)
+    elif found == "parquet":
+        yield from parquet_file.read(file, details)
+    elif found == "arrow":
+        yield from arrow_file.read(file, details)
+
+
+def code_by_name(path: str) -> Iterator[str]:
+    """Yield why the file at *path* is code, whatever is in it."""
+    name = PurePosixPath(path)
+    if name.suffix.lower() in CODE_SUFFIXES:
+        yield f"is code by its name (*{name.suffix})"
+    if name.name.lower() in CODE_NAMES:
+        yield f"is code by its name ({name.name})"
+    if ".git" in name.parts:
+        yield "is part of a git repository, whose hooks and settings start programs"
+
+
+def false_name(suffix: str, found: str) -> Iterator[str]:
+    """Yield when a file of the format *found* is named as one of another format."""
+    claimed = CLAIMS.get(suffix, found)
+    refused = suffix in REFUSED_CLAIMS and found in (*TEXTS, *SAFE) and suffix not in BINARY_NAMES.get(found, ())
+    if claimed != found or refused:
+        yield f"is {found}, but is named *{suffix}"
 
 
 def settle(entry: dict[str, str], said: dict[str, Any], sha256: str) -> dict[str, Any]:
@@ -124,6 +157,8 @@ def format_of(file: Path) -> tuple[str, Any]:
         return known, None
     if containers.is_tar(head):
         return "tar", None
+    if arrow_file.looks_so(head):
+        return "arrow", None
     if texts.is_text(file):
         return texts.kind_of(file), None
     if sentencepiece_file.looks_so(file):
@@ -132,11 +167,11 @@ def format_of(file: Path) -> tuple[str, Any]:
     return ("unknown", None) if model is None else ("onnx", model)
 
 
-def adopt_external(entries: list[dict[str, str]], verdicts: list[dict[str, Any]], pieces: dict[str, onnx_file.Pieces]) -> None:
-    """Call an otherwise unknown file `onnx-data` when tensors of a model beside it take all of it."""
+def adopt_external(entries: list[dict[str, str]], verdicts: list[dict[str, Any]], pieces: onnx_file.Pieces) -> None:
+    """Call an otherwise unknown file `onnx-data` when tensors of a model take all of it."""
     for entry, said in zip(entries, verdicts, strict=True):
         file = Path(entry["file"])
-        taken = pieces.get(entry["folder"], {}).get(file.name) if str(file.parent) == entry["folder"] else None
+        taken = pieces[file]
         if taken and said["format"] in ("unknown", *TEXTS):
             said["format"] = "onnx-data"
             said["problems"] = [text for text in said["problems"] if text == "changed while it was judged"]

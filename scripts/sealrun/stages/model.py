@@ -43,7 +43,7 @@ def _gather(context: Context, work: Work) -> None:
     job = {
         "domains": list(context.plan.gates.model.onnx_domains),
         "files": [
-            {"path": entry.path, "file": str(place.file(rest)), "folder": str(place.folder)}
+            {"path": entry.path, "file": str(place.file(rest))}
             for entry in listing.files
             for role, _, rest in [entry.path.partition("/")]
             for place in [places[role]]

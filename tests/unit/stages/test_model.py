@@ -246,6 +246,21 @@ def test_weights_beside_an_onnx_model_are_part_of_it(real: Path, what: str, name
         assert {e["path"]: e["format"] for e in report["files"]}["candidate/weights.data"] == "onnx-data"
 
 
+@pytest.mark.e2e
+def test_weights_beside_a_model_in_a_folder_of_its_own(real: Path, tmp_path: Path) -> None:
+    """The layout of hubs, `onnx/model.onnx` with `onnx/model.onnx_data`, also where both are links into a cache."""
+    python = venvs.existing(real, "model").python
+    folder = tmp_path / "hub" / "onnx"
+    folder.mkdir(parents=True)
+    (folder / "model.onnx").write_bytes((real / "candidate" / "model.onnx").read_bytes())
+    subprocess.run([python, "-I", "-c", EXTERNAL, str(folder / "model.onnx"), "model.onnx_data", "whole"], check=True)
+    assert execute(model.STAGE, context_of(real, tmp_path / "hub")).verdict is Verdict.PASSED
+    for name in ("model.onnx", "model.onnx_data"):
+        (folder / name).rename(tmp_path / "hub" / name)
+        (folder / name).symlink_to(f"../{name}")
+    assert execute(model.STAGE, context_of(real, tmp_path / "hub")).verdict is Verdict.PASSED
+
+
 ONNX = """
 import onnx, sys
 from onnx import helper, TensorProto

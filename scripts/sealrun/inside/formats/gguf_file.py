@@ -13,15 +13,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from sealrun.inside.formats import pickles, templates
+from sealrun.inside.formats import pickles, templates, texts
 
 MAGIC = b"GGUF"
 MAX_HEADER = 512 * 1024 * 1024
 MAX_PAIRS = 1 << 16
-MAX_TENSORS = 1 << 20
+MAX_TENSORS = 1 << 16
+MAX_ELEMENTS = 1 << 23  # strings and arrays inside arrays, all together
 MAX_DEPTH = 4
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY, _BOOL = 8, 9, 7
+_SHORT = 20
 # ggml type: name, elements in a block, bytes of a block.
 TYPES = {
     0: ("F32", 1, 4), 1: ("F16", 1, 2), 2: ("Q4_0", 32, 18), 3: ("Q4_1", 32, 20), 6: ("Q5_0", 32, 22), 7: ("Q5_1", 32, 24),
@@ -30,6 +32,7 @@ TYPES = {
     18: ("IQ3_XXS", 256, 98), 19: ("IQ1_S", 256, 50), 20: ("IQ4_NL", 32, 18), 21: ("IQ3_S", 256, 110), 22: ("IQ2_S", 256, 82),
     23: ("IQ4_XS", 256, 136), 24: ("I8", 1, 1), 25: ("I16", 1, 2), 26: ("I32", 1, 4), 27: ("I64", 1, 8), 28: ("F64", 1, 8),
     29: ("IQ1_M", 256, 56), 30: ("BF16", 1, 2), 34: ("TQ1_0", 256, 54), 35: ("TQ2_0", 256, 66), 39: ("MXFP4", 32, 17),
+    40: ("NVFP4", 64, 36), 41: ("Q1_0", 128, 18), 42: ("Q2_0", 64, 18),
 }  # fmt: skip
 
 
@@ -42,6 +45,7 @@ class _Header:
 
     def __init__(self, stream: IO[bytes], size: int) -> None:
         self.stream, self.size, self.at = stream, size, 0
+        self.elements = 0
 
     def take(self, count: int) -> bytes:
         self.advance(count)
@@ -64,6 +68,27 @@ class _Header:
         found: int = self.number("<Q")
         if found > most or found * each > self.size - self.at:
             raise _Bad(f"counts {found} {what}, more than the file can hold or policy of this reader allows")
+        return found
+
+    def elements_of(self, each: int) -> int:
+        """Return the length of an array whose elements are read one by one."""
+        found = self.count("array elements", each, MAX_ELEMENTS - self.elements)
+        self.elements += found
+        return found
+
+    def strings(self) -> list[bytes]:
+        """Return those strings of an array that are long enough to hide something: a vocabulary has a million short ones."""
+        count, read, at, limit, found = self.elements_of(8), self.stream.read, self.at, min(self.size, MAX_HEADER), []
+        for _ in range(count):
+            length = int.from_bytes(read(8), "little")
+            at += 8 + length
+            if at > limit:
+                raise _Bad(f"the header ends early or is too large at byte {self.at}")
+            if length < _SHORT:
+                read(length)
+            else:
+                found.append(read(length))
+        self.at = at
         return found
 
     def string(self, what: str, most: int) -> str:
@@ -131,19 +156,26 @@ def _value(header: _Header, kind: int, depth: int) -> Any:
         width = struct.calcsize(_SCALARS[inside])
         header.skip(header.count("array elements", width, MAX_HEADER) * width)
         return []
-    count = header.count("array elements", 8, MAX_HEADER)
     if inside == _STRING:  # tokens may be pieces of characters
-        return [header.take(header.count("bytes in a string", 1, MAX_HEADER)).decode("utf-8", "replace") for _ in range(count)]
-    return [_value(header, inside, depth + 1) for _ in range(count)]
+        return header.strings()
+    return [_value(header, inside, depth + 1) for _ in range(header.elements_of(12))]
 
 
 def _judge_metadata(metadata: dict[str, Any]) -> Iterator[str]:
     for key, value in metadata.items():
         if isinstance(value, str):
             yield from (f"{key[:100]}: {text}" for text in templates.judge(value, strictly="chat_template" in key))
-        for text in value if isinstance(value, list) else [value]:
-            if isinstance(text, str) and len(text) >= 20:
-                yield from (f"{key[:100]}: {found}" for found in pickles.encoded(text.encode()))
+            if "chat_template" not in key:
+                yield from (f"{key[:100]}: {text}" for text in texts.asked_by_text(value, ""))
+        for text in _strings(value):
+            yield from (f"{key[:100]}: {found}" for found in pickles.encoded(text))
+
+
+def _strings(value: Any) -> Iterator[bytes]:
+    if isinstance(value, str) and len(value) >= _SHORT:
+        yield value.encode()
+    for item in value if isinstance(value, list) else ():
+        yield from [item] if isinstance(item, bytes) else _strings(item)
 
 
 def _tensors(header: _Header, count: int) -> dict[str, tuple[int, int, int, int]]:

@@ -1,7 +1,8 @@
 """ONNX: a model parsed without its external data, each message in it looked at.
 
-Rules: no field that ONNX does not define; operators of domains that policy knows, or functions defined in the model itself;
-external data only as a file of the same folder, each piece inside it; the ONNX checker must agree.
+Rules: no field that ONNX does not define, text is UTF-8; operators of domains that policy knows, or functions defined in the
+model itself; external data only in files that are judged as well, in the model's folder or below it, each piece inside its
+file; the ONNX checker must agree.
 
 Source: onnx.proto and docs/ExternalData.md of the ONNX repository.
 """
@@ -15,20 +16,25 @@ import onnx
 from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 from google.protobuf.unknown_fields import UnknownFieldSet  # type: ignore[import-untyped]
 
-from sealrun.inside.formats import pickles
+from sealrun.inside.formats import pickles, texts
 
 MAX_MODEL = 2 * 1024**3
+_MAX_DIMS = 64
 _KEYS = {"location", "offset", "length", "checksum", "basepath"}
 
-type Pieces = dict[str, list[tuple[int, int]]]
+type Pieces = dict[Path, list[tuple[int, int]]]  # every file that is judged, and which bytes of it tensors take
 
 
 def load(file: Path) -> onnx.ModelProto | None:
     """Return the ONNX model in *file* without its external data, None when it is none."""
-    if file.stat().st_size > MAX_MODEL:
-        return None
+    return parse(file.read_bytes()) if file.stat().st_size <= MAX_MODEL else None
+
+
+def parse(data: bytes) -> onnx.ModelProto | None:
+    """Return the ONNX model that *data* is, None when it is none."""
+    model = onnx.ModelProto()
     try:
-        model = onnx.load(str(file), format="protobuf", load_external_data=False)
+        model.ParseFromString(data)
     except (DecodeError, ValueError):
         return None
     return model if model.ir_version and (model.graph.node or model.graph.initializer) else None
@@ -36,6 +42,12 @@ def load(file: Path) -> onnx.ModelProto | None:
 
 def read(model: onnx.ModelProto, folder: Path, details: dict[str, Any], domains: set[str], pieces: Pieces) -> Iterator[str]:
     """Yield what is wrong with an ONNX model; fill *details*, and *pieces* with what it takes from which file."""
+    if any(isinstance(text, bytes) for message in messages(model) for text in _strings(message)):
+        yield "holds text that is not UTF-8"
+        return
+    if any(len(message.dims) > _MAX_DIMS for message in messages(model) if isinstance(message, onnx.TensorProto)):
+        yield f"holds a tensor of more than {_MAX_DIMS} dimensions"
+        return
     used: set[str] = set()
     functions = {(function.domain, function.name) for function in model.functions}
     for message in messages(model):
@@ -47,6 +59,7 @@ def read(model: onnx.ModelProto, folder: Path, details: dict[str, Any], domains:
             used.add(message.domain)
         if isinstance(message, onnx.StringStringEntryProto):
             yield from pickles.encoded(message.value.encode())
+            yield from (f"{message.key[:100]}: {text}" for text in texts.asked_by_text(message.value, ""))
     imported = {entry.domain: entry.version for entry in model.opset_import}
     own = {domain for domain, _ in functions}
     for domain in sorted((used | (imported.keys() - own)) - domains):
@@ -68,29 +81,36 @@ def messages(model: Message) -> Iterator[Message]:
                 rest += list(value) if not isinstance(value, Message) else [value]
 
 
+def _strings(message: Message) -> Iterator[str | bytes]:
+    """Yield the texts directly in *message*; protobuf hands over as bytes what is not UTF-8."""
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_STRING:
+            yield from [value] if isinstance(value, str | bytes) else value
+
+
 def _external(tensor: onnx.TensorProto, folder: Path, pieces: Pieces) -> Iterator[str]:
     """Yield what is wrong with the place outside the file that *tensor* names; note a sound one in *pieces*."""
     said = {entry.key: entry.value for entry in tensor.external_data}
     name, where = said.get("location", ""), f"tensor {tensor.name[:100]!r}"
     parts = PurePosixPath(name).parts
-    numbers = [said.get("offset", "0"), said.get("length", "")]
+    numbers = [said.get("offset", "0"), said.get("length", str(max(0, _bytes_of(tensor))))]
     if len(said) != len(tensor.external_data) or said.keys() - _KEYS or "basepath" in said:
         yield f"{where}: its external data is described twice or oddly"
     elif not parts or name != "/".join(parts) or ".." in parts or "\\" in name or ":" in name or name.startswith("/"):
         yield f"{where} lies outside the folder, at {name[:100]!r}"
     elif not all(number.isascii() and number.isdigit() and len(number) < 19 for number in numbers):
-        yield f"{where}: offset or length of its external data is missing or no number"
+        yield f"{where}: offset or length of its external data is no number"
     else:
         begin, length = int(numbers[0]), int(numbers[1])
         target = folder / name
-        if any((folder / Path(*parts[: n + 1])).is_symlink() for n in range(len(parts))) or not target.is_file():
-            yield f"{where} lies outside the file, at {name[:100]!r}, which is no regular file of the folder"
+        if target not in pieces:
+            yield f"{where} lies outside the file, at {name[:100]!r}, which is none of the files judged"
         elif begin + length > target.stat().st_size:
             yield f"{where} leaves the file {name[:100]!r}"
         elif length != _bytes_of(tensor):
             yield f"{where}: shape and data size disagree"
         else:
-            pieces.setdefault(name, []).append((begin, begin + length))
+            pieces[target].append((begin, begin + length))
 
 
 def _bytes_of(tensor: onnx.TensorProto) -> int:
@@ -105,7 +125,8 @@ def _bytes_of(tensor: onnx.TensorProto) -> int:
 
 
 def _described(model: onnx.ModelProto, used: set[str], imported: dict[str, int]) -> dict[str, Any]:
-    kinds = {onnx.TensorProto.DataType.Name(t.data_type) for t in model.graph.initializer if 0 < t.data_type < 100}
+    known = set(onnx.TensorProto.DataType.values())
+    kinds = {onnx.TensorProto.DataType.Name(t.data_type) for t in model.graph.initializer if t.data_type in known}
     return {
         "opset": max((imported.get(name, 0) for name in ("", "ai.onnx")), default=0),
         "domains": sorted(name or "ai.onnx" for name in used),

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sealrun.inside.formats import pickles, strict
+from sealrun.inside.formats import pickles, strict, templates, texts
 
 MAX_HEADER = 100_000_000
 DTYPE_BITS = {
@@ -51,12 +51,20 @@ def check_header(raw: bytes, data_size: int, details: dict[str, Any]) -> Iterato
     if not isinstance(metadata, dict) or any(not isinstance(value, str) for value in metadata.values()):
         yield "__metadata__ is not a map of strings"
     yield from pickles.encoded(raw)
+    yield from _judge_metadata(metadata)
     problems = list(check_tensors(header, data_size))
     yield from problems
     if not problems:
         details["dtypes"] = sorted({tensor["dtype"] for tensor in header.values()})
         details["tensors"] = len(header)
         details["parameters"] = sum(math.prod(tensor["shape"]) for tensor in header.values())
+
+
+def _judge_metadata(metadata: Any) -> Iterator[str]:
+    for key, value in metadata.items() if isinstance(metadata, dict) else ():
+        if isinstance(value, str):
+            yield from (f"{key[:100]}: {text}" for text in templates.judge(value, strictly="chat_template" in key))
+            yield from (f"{key[:100]}: {text}" for text in texts.asked_by_text(value, ""))
 
 
 def check_tensors(header: dict[str, Any], data_size: int) -> Iterator[str]:

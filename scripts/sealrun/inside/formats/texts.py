@@ -79,11 +79,20 @@ def read(file: Path, found: str, details: dict[str, Any], code: list[str]) -> It
         yield from _read_lines(file, details, code)
     elif found == "csv":
         yield from _read_csv(file, details)
-    elif file.stat().st_size <= _SMALL:
+    else:
+        yield from _read_text(file, code)
+
+
+def _read_text(file: Path, code: list[str]) -> Iterator[str]:
+    suffix, size = file.suffix.lower(), file.stat().st_size
+    is_template = suffix in (".jinja", ".jinja2", ".j2")
+    if is_template and size > 4 * templates.MAX_TEMPLATE:
+        yield f"has {size} bytes, expected at most {4 * templates.MAX_TEMPLATE} of a template"
+    elif is_template or size <= _SMALL:
         text = file.read_text("utf-8-sig")
-        code += asked_by_text(text, file.suffix.lower())
-        if file.suffix.lower() != ".md":
-            yield from templates.judge(text, strictly=file.suffix.lower() in (".jinja", ".jinja2", ".j2"))
+        code += asked_by_text(text, suffix)
+        if suffix != ".md":
+            yield from templates.judge(text, strictly=is_template)
 
 
 def _hidden(file: Path) -> Iterator[str]:
@@ -112,9 +121,17 @@ def _read_json(file: Path, details: dict[str, Any], code: list[str]) -> Iterator
     yield from _pickled_strings(value)
     yield from dict.fromkeys(_templates_in(value))
     if isinstance(value, dict):
+        yield from _shards(value.get("weight_map"))
         details |= _architecture(value)
     if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
         details |= _table(len(value), {str(key) for row in value for key in row})
+
+
+def _shards(weight_map: Any) -> Iterator[str]:
+    """Yield which file of a sharded model's index lies elsewhere."""
+    for name in sorted({str(name) for name in weight_map.values()}) if isinstance(weight_map, dict) else ():
+        if name.startswith(("/", "~")) or "\\" in name or ":" in name or not {"", ".", ".."}.isdisjoint(name.split("/")):
+            yield f"weight_map names {name[:100]!r}, which lies outside the folder"
 
 
 def _architecture(config: dict[str, Any]) -> dict[str, Any]:
@@ -207,6 +224,9 @@ def asked_code(value: Any) -> Iterator[str]:
                 yield f"{key} names code to load"
         if item.get("trust_remote_code"):
             yield "trust_remote_code is set"
+        for key in ("_attn_implementation", "attn_implementation", "_experts_implementation"):
+            if isinstance(item.get(key), str) and "/" in item[key]:
+                yield f"{key} names a kernel to fetch and run"
         if "_target_" in item:
             yield "_target_ names an object to call"
         if item.get("class_name") in ("Lambda", "__lambda__", "TFOpLambda", "SlicingOpLambda"):
@@ -249,7 +269,7 @@ def asked_by_text(text: str, suffix: str) -> Iterator[str]:
         yield "is a graph of operators written as text"
     if suffix == ".pth":
         yield "is a text that Python runs at its start (*.pth)"
-    if suffix != ".md" and _PYTHON.search(text) and _is_python(text):
+    if suffix != ".md" and len(text) <= _SMALL and _PYTHON.search(text) and _is_python(text):
         yield "is Python source"
 
 
