@@ -105,7 +105,7 @@ class _Compact:
         if kind in (4, 5, 6):
             return self.signed(at)
         if kind == 7:
-            return 0, at + 8
+            return int.from_bytes(self.data[at : at + 8], "little"), at + 8
         if kind == 8:
             length, at = self.varint(at)
             if length > len(self.data) - at:
@@ -122,6 +122,8 @@ class _Compact:
         at += 1
         if count == 15:
             count, at = self.varint(at)
+        if count > len(self.data) - at:  # each takes a byte at least
+            raise ValueError("a list leaves the footer")
         found = []
         for _ in range(count):
             item, at = self.value(kind, at, depth + 1)
