@@ -43,8 +43,17 @@ _RUNTIMES = {
         environment=venvs.Environment(name="runtime-onnx", smoke=("python", "-c", "import onnxruntime, tokenizers")),
         tools=("onnxruntime", "tokenizers"),
     ),
+    "transformers": Runtime(
+        name="transformers",
+        script="score_transformers.py",
+        environment=venvs.Environment(
+            name="runtime-transformers", smoke=("python", "-c", "import torch, transformers"), heavy=True
+        ),
+        tools=("torch", "transformers", "safetensors", "tokenizers"),
+    ),
 }
-_SUFFIXES = {".onnx": "onnx"}
+_SUFFIXES = {".onnx": "onnx", ".safetensors": "transformers"}
+_SHARED = "scoring.py"  # of all scripts
 
 
 class _Complete(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -19,7 +19,7 @@ type Text = Annotated[str, Meta(min_length=1, max_length=2000)]
 type Fraction = Annotated[float, Meta(ge=0, le=1)]
 type Count = Annotated[int, Meta(ge=0)]
 type Repository = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+\Z")]
-type RuntimeName = Literal["onnx"]
+type RuntimeName = Literal["onnx", "transformers"]
 type SafeFormat = Literal[
     "onnx", "onnx-data", "safetensors", "gguf", "json", "jsonl", "csv", "text", "sentencepiece", "parquet", "arrow"
 ]

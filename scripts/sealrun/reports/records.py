@@ -32,8 +32,9 @@ class Case(Struct, frozen=True, kw_only=True):
     text: Annotated[str, Meta(min_length=1)]
 
 
-class Header(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What was read and by what: digests of model, tokenizer and data as the scorer saw them; `window` in tokens."""
+class Header(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What was read and by what: digests of model, tokenizer and data as the scorer saw them; `window` in tokens, `batch` in
+    texts at once."""
 
     format: Literal["sealrun/records-v1"]
     runtime: str
@@ -43,9 +44,11 @@ class Header(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tokenizer_sha256: digest.Sha256
     data_sha256: digest.Sha256
     cases: Count
+    batch: Positive = 1
+    device: Literal["cpu", "cuda"] = "cpu"
 
 
-class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Record(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """One case: the model file that scored it, ln P of its predicted tokens (nats), how many they are, and the size of the
     text in UTF-8 bytes."""
 
@@ -56,6 +59,7 @@ class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     token_count: Count
     logprob_sum: Annotated[float, Meta(le=0)] | None
     error: Annotated[str, Meta(min_length=1, max_length=400)] | None
+    output: str | None = None
 
 
 class Records(Struct, frozen=True, kw_only=True):
