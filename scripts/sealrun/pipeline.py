@@ -9,7 +9,7 @@ import importlib
 import pkgutil
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -61,11 +61,16 @@ def install(root: Path, name: str, config: Path | None = None) -> None:
 
     Raises UsageError, InputMissing or ToolFailed.
     """
-    environments: Sequence[venvs.Environment] = (venvs.Environment(name=name, smoke=("python", "-c", "pass")),)
-    if stage := stages().get(name):
-        environments = stage.needs(context_of(root, config).plan).environments if stage.also else stage.environments
-    for environment in environments:
-        venvs.install(root, environment)
+    stage = stages().get(name)
+    if stage is None:
+        venvs.install(root, venvs.Environment(name=name, smoke=("python", "-c", "pass")))
+    elif stage.also is None:
+        for environment in stage.environments:
+            venvs.install(root, environment)
+    else:
+        plan = context_of(root, config).plan
+        for environment in stage.needs(plan).environments:
+            venvs.install(root, environment, heavy=plan.release.certify.heavy)
 
 
 def execute(stage: Stage, context: Context, *, fresh: bool = False) -> statements.StageStatement:

@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from sealrun import digest, files, sandbox, venvs
+from sealrun import digest, files, sandbox, settings, venvs
 from sealrun.errors import ToolFailed, UsageError
 from sealrun.policy.model import ModelRef, Plan
 from sealrun.reports import artifacts
@@ -28,12 +28,14 @@ _KEY_LENGTH = 32
 
 
 class Runtime(Struct, frozen=True, kw_only=True):
-    """What runs a model: the script of `inside/`, its environment, the tools that a statement names."""
+    """What runs a model: the script of `inside/`, its environment, the tools that a statement names, and whether it opens the
+    model's folder instead of its file alone."""
 
     name: str
     script: str
     environment: venvs.Environment
     tools: tuple[str, ...]
+    opens_folder: bool = False
 
 
 _RUNTIMES = {
@@ -47,9 +49,10 @@ _RUNTIMES = {
         name="transformers",
         script="score_transformers.py",
         environment=venvs.Environment(
-            name="runtime-transformers", smoke=("python", "-c", "import torch, transformers"), heavy=True
+            name="runtime-transformers", smoke=("python", "-c", "import torch, transformers"), download_mb=2800, disk_mb=5700
         ),
         tools=("torch", "transformers", "safetensors", "tokenizers"),
+        opens_folder=True,
     ),
 }
 _SUFFIXES = {".onnx": "onnx", ".safetensors": "transformers"}
@@ -65,7 +68,8 @@ class _Complete(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def runtime_of(plan: Plan, role: str) -> Runtime:
     """Return what runs the model of *role*. Raises UsageError when neither release.toml nor the file's name says."""
     ref = model_of(plan, role)
-    name = ref.runtime or plan.release.certify.runtime or _SUFFIXES.get(Path(ref.artifact).suffix)
+    told = Path(ref.artifact.removesuffix(".index.json")).suffix
+    name = ref.runtime or plan.release.certify.runtime or _SUFFIXES.get(told)
     if name is None:
         known = ", ".join(_RUNTIMES)
         raise UsageError(
@@ -91,7 +95,9 @@ def model_of(plan: Plan, role: str) -> ModelRef:
 def cases_of(context: Context) -> tuple[Case, ...]:
     """Return the evaluation data. Raises UsageError."""
     data = context.plan.release.data
-    return parse_cases(context.data().read_bytes(), data.text_field, data.path)
+    return parse_cases(
+        context.data().read_bytes(), data.text_field, data.path, reference_field=data.reference_field, joiner=data.joiner
+    )
 
 
 def score(context: Context, work: Work, cases: tuple[Case, ...]) -> dict[str, Records]:
@@ -113,10 +119,13 @@ def start(context: Context, work: Work, role: str, data: Path, target: Path) -> 
     The caller finishes it by `work.finish`. Raises InputMissing or ToolFailed.
     """
     runtime, ref = runtime_of(context.plan, role), model_of(context.plan, role)
-    job = _job(context, role) | {
-        "model": str(_pinned(context, ref, ref.artifact)),
-        "tokenizer": str(_pinned(context, ref, ref.tokenizer)),
+    shown = view(context, role, work.tmp / role) if runtime.opens_folder else context.plan.base / ref.path
+    files.regular_file(context.plan.base, f"{ref.path}/{ref.artifact}", role)
+    job = _job(context) | {
+        "model": str(shown / ref.artifact),
+        "tokenizer": str(files.regular_file(context.plan.base, f"{ref.path}/{ref.tokenizer}", role)),
         "data": str(data),
+        "workers": max(1, settings.processors() // len(ROLES)),
     }
     described = work.tmp / f"{role}-job.json"
     files.write_json(described, job)
@@ -124,10 +133,27 @@ def start(context: Context, work: Work, role: str, data: Path, target: Path) -> 
     return work.start(f"score-{role}", runtime.environment.name, argv, writable=(target.parent,))
 
 
-def _job(context: Context, role: str) -> dict[str, Any]:
-    """Return how the model of *role* is scored, without the paths of a machine."""
-    release = context.plan.release
-    return {"text_field": release.data.text_field, "window": release.certify.window}
+def view(context: Context, role: str, folder: Path) -> Path:
+    """Return the new *folder*, which holds links to the pinned files of *role* and nothing else. Raises UsageError."""
+    ref = model_of(context.plan, role)
+    for name in ref.files:
+        link = folder / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(files.regular_file(context.plan.base, f"{ref.path}/{name}", role).resolve())
+    return folder
+
+
+def _job(context: Context) -> dict[str, Any]:
+    """Return how models are scored, without what belongs to one machine."""
+    data, certify = context.plan.release.data, context.plan.release.certify
+    return {
+        "text_field": data.text_field,
+        "reference_field": data.reference_field,
+        "joiner": data.joiner,
+        "window": certify.window,
+        "batch": certify.batch,
+        "device": certify.device,
+    }
 
 
 def _folder(context: Context, role: str) -> Path:
@@ -135,14 +161,14 @@ def _folder(context: Context, role: str) -> Path:
     runtime, found = runtime_of(context.plan, role), artifacts.load(context.evidence("model"))
     key = digest.of_json(
         [
-            digest.of_file(INSIDE / runtime.script),
+            [digest.of_file(INSIDE / name) for name in (runtime.script, _SHARED)],
             venvs.locate(context.root, runtime.environment.name).lock,
             platform.python_version(),
             model_of(context.plan, role).artifact,
             model_of(context.plan, role).tokenizer,
             digest.of_manifest(found.model(role)),
             digest.of_file(context.data()),
-            _job(context, role),
+            _job(context),
         ]
     )
     folder = context.out.parent / _STORE / key[:_KEY_LENGTH]
@@ -180,7 +206,3 @@ def _checked(folder: Path, cases: tuple[Case, ...], role: str) -> Records:
 def stored(context: Context, role: str) -> bytes:
     """Return the bytes of the records that `score` returned for *role*."""
     return files.read_bytes(_folder(context, role) / _KEPT, _STORE)
-
-
-def _pinned(context: Context, ref: ModelRef, name: str) -> Path:
-    return files.regular_file(context.plan.base, f"{ref.path}/{name}", name)

@@ -143,6 +143,11 @@ def keys_folder() -> Path:
     return Path(state) / "sealrun" / "keys"
 
 
+def processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def interpreter() -> str:
     """Return the path of the interpreter that runs Sealrun."""
     return sys.executable

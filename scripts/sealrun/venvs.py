@@ -22,10 +22,22 @@ _INSTALL_SECONDS = 1800.0
 
 
 class Environment(Struct, frozen=True, kw_only=True):
-    """What a stage asks for: the lock's name and the program and arguments that show the tool starts."""
+    """What a stage asks for: the lock's name and the program and arguments that show the tool starts. `download_mb` and
+    `disk_mb` (about, on Linux x86-64) are set where they are so large that a release has to allow them."""
 
     name: str
     smoke: tuple[str, ...]
+    download_mb: int = 0
+    disk_mb: int = 0
+
+    @property
+    def heavy(self) -> str:
+        """How large it is, in words; empty for one that needs no permission."""
+        return (
+            f"downloads {self.download_mb / 1000:.1f} GB, takes {self.disk_mb / 1000:.1f} GB on disk"
+            if self.download_mb
+            else ""
+        )
 
 
 class Venv(Struct, frozen=True, kw_only=True):
@@ -69,11 +81,19 @@ def existing(root: Path, name: str) -> Venv:
     return venv
 
 
-def install(root: Path, environment: Environment) -> Venv:
-    """Return *environment*, made now if it is not complete. Raises InputMissing (no wheels) or ToolFailed."""
+def install(root: Path, environment: Environment, *, heavy: bool = True) -> Venv:
+    """Return *environment*, made now if it is not complete; a large one only where *heavy* ones are allowed.
+
+    Raises InputMissing (no wheels, not allowed) or ToolFailed.
+    """
     venv = locate(root, environment.name)
     if (venv.path / _MARK).is_file():
         return venv
+    if environment.heavy and not heavy:
+        raise InputMissing(
+            f"environment {environment.name}: {environment.heavy}; set heavy = true below [certify] in release.toml, or run "
+            f"`INVARLOCK_ALLOW_NETWORK=1 .venv/bin/python -m sealrun install {environment.name}`"
+        )
     venv.path.parent.mkdir(parents=True, exist_ok=True)
     with files.exclusive(venv.path.parent / f".{environment.name}.lock"):
         if not (venv.path / _MARK).is_file():
@@ -98,7 +118,8 @@ def locked_version(lock: Path, distribution: str) -> str:
 
 
 def _make(root: Path, environment: Environment, venv: Venv) -> None:
-    print(f"installing environment {environment.name}", file=sys.stderr, flush=True)
+    size = f" ({environment.heavy})" if environment.heavy else ""
+    print(f"installing environment {environment.name}{size}", file=sys.stderr, flush=True)
     if venv.path.exists():
         shutil.rmtree(venv.path)
     with files.private_folder() as logs:

@@ -28,7 +28,8 @@ def run(context: Context) -> dict[str, str]:
 def score(tmp: Path, model: Path, data: Path, window: int) -> Records:
     """Run the scorer by itself."""
     job = {"model": str(model / "model.onnx"), "tokenizer": str(model / "tokenizer.json"), "data": str(data)}
-    files.write_json(tmp / "job.json", {**job, "text_field": "text", "window": window})
+    how = {"text_field": "text", "reference_field": None, "joiner": " ", "batch": 1, "device": "cpu", "workers": 1}
+    files.write_json(tmp / "job.json", {**job, **how, "window": window})
     python = venvs.existing(CHECKOUT, "runtime-onnx").python
     argv = [str(python), "-I", str(INSIDE / "score_onnx.py"), str(tmp / "job.json"), str(tmp / "records.jsonl")]
     subprocess.run(argv, check=True, capture_output=True)

@@ -62,7 +62,7 @@ def _start_witness(
     (work.out / "witness").mkdir()
     chosen = witness.sample(scored, context.plan.profile.witness_cases)
     data = work.tmp / "witness.jsonl"
-    files.write_bytes(data, witness.data(cases, chosen, context.plan.release.data.text_field))
+    files.write_bytes(data, witness.data(cases, chosen, context.plan.release.data))
     return [scoring.start(context, work, role, data, work.out / "witness" / f"{role}.jsonl") for role in scoring.ROLES]
 
 

@@ -2,9 +2,9 @@
 
     python score_onnx.py JOB.json RECORDS.jsonl
 
-What the job and the records hold: `scoring.py`. Rules of this runtime: one thread, sequential, deterministic; a model that scales
-its activations anew for each run takes one scale from a whole batch, so any neighbour would change a number: it is scored one text at
-a time. `device` is `cpu`, or `cuda` where the installed onnxruntime has that provider.
+What the job and the records hold: `scoring.py`. Rules of this runtime: one thread, sequential, deterministic; a model that
+scales its activations anew for each run takes one scale from a whole batch, so any neighbour would change a number: it is
+scored one text at a time. `device` is `cpu`, or `cuda` where the installed onnxruntime has that provider.
 """
 
 import mmap

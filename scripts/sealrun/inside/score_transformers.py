@@ -2,10 +2,10 @@
 
     python score_transformers.py JOB.json RECORDS.jsonl
 
-What the job and the records hold: `scoring.py`; `model` lies in a folder of exactly the pinned files. Rules of this runtime: weights
-come from safetensors alone, no code comes from the folder, nothing from a hub; one thread for each worker; weights are widened to
-float32, unless the checkpoint is quantised: then the back end that its configuration names must be installed, and its texts are
-scored one at a time. `device` is `cpu` or `cuda`.
+What the job and the records hold: `scoring.py`; `model` lies in a folder of exactly the pinned files. Rules of this runtime:
+weights come from safetensors alone, no code comes from the folder, nothing from a hub; one thread for each worker; weights are
+widened to float32, unless the checkpoint is quantised: then the back end that its configuration names must be installed, and
+its texts are scored one at a time. `device` is `cpu` or `cuda`.
 """
 
 import os
@@ -65,7 +65,9 @@ def open_model(folder: Path, device: str) -> tuple[Any, bool]:
         sys.exit(f"the checkpoint cannot be opened: {type(problem).__name__}: {problem}")
     for what in ("missing_keys", "mismatched_keys"):
         if said[what]:
-            sys.exit(f"the checkpoint lacks weights of its own model ({what}: {sorted(map(str, said[what]))[:3]}); export it again")
+            sys.exit(
+                f"the checkpoint lacks weights of its own model ({what}: {sorted(map(str, said[what]))[:3]}); export it again"
+            )
     return model.eval().to(device), quantised
 
 

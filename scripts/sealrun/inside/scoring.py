@@ -2,19 +2,20 @@
 
     python score_RUNTIME.py JOB.json RECORDS.jsonl
 
-The job names `model` and `tokenizer` (files), `data` (JSON lines), `text_field`, `reference_field` (or null) and `joiner`, `window`
-(the most tokens the model sees at once), `batch` (texts at once), `device` and `workers`. The first line written says which bytes
-were read and which runtime read them; then comes one line per case, in the order of the data, under its `id` or its number.
+The job names `model` and `tokenizer` (files), `data` (JSON lines), `text_field`, `reference_field` (or null) and `joiner`,
+`window` (the most tokens the model sees at once), `batch` (texts at once), `device` and `workers`. The first line written says
+which bytes were read and which runtime read them; then comes one line per case, in the order of the data, under its `id` or its
+number.
 
 Rules: a text is encoded with the special tokens of its own tokenizer; every token but the first is predicted exactly once, long
-texts in windows that overlap by one token; log probabilities are natural logarithms, reached in float64 from the model's logits and
-added exactly. With a reference, only its tokens count, and the output is the model's own greedy answer as far as it equals the
-reference, plus the token in which it differs: it is the reference exactly when a greedy run would have begun with it.
+texts in windows that overlap by one token; log probabilities are natural logarithms, reached in float64 from the model's logits
+and added exactly. With a reference, only its tokens count, and the output is the model's own greedy answer as far as it equals
+the reference, plus the token in which it differs: it is the reference exactly when a greedy run would have begun with it.
 
 What a case's number depends on is its batch alone, and batches depend on the data alone: any number of workers, each with one
-thread, gives the same bytes. A model whose numbers depend on its neighbours in a batch is scored one text at a time. A case that the
-model cannot score gets an `error` instead of a number; everything else that goes wrong ends the program. What was scored lies in
-`RECORDS.jsonl.part-*` until all is done, and is not scored again.
+thread, gives the same bytes. A model whose numbers depend on its neighbours in a batch is scored one text at a time. A case
+that the model cannot score gets an `error` instead of a number; everything else that goes wrong ends the program. What was
+scored lies in `RECORDS.jsonl.part-*` until all is done, and is not scored again.
 """
 
 import hashlib
@@ -123,7 +124,15 @@ def score(runtime: Runtime, words: Tokenizer, cases: Sequence[Case], job: dict[s
     for worker in range(workers if left else 0):
         if (child := os.fork()) == 0:
             os.close(receive)
-            work(runtime, words, cases, left[worker::workers], job["window"], target.with_name(f"{target.name}.part-{begun + worker}"), send)
+            work(
+                runtime,
+                words,
+                cases,
+                left[worker::workers],
+                job["window"],
+                target.with_name(f"{target.name}.part-{begun + worker}"),
+                send,
+            )
         children.append(child)
     os.close(send)
     tell(receive, len(cases), sum(len(unit) for unit in units) - sum(len(unit) for unit in left))
@@ -161,8 +170,8 @@ def work(
     try:
         with target.open("w", encoding="utf-8") as stream:
             for unit in units:
-                for index, record in zip(unit, records(runtime, words, [cases[index] for index in unit], window), strict=True):
-                    stream.write(json.dumps([index, record], allow_nan=False) + "\n")
+                found = records(runtime, words, [cases[index] for index in unit], window)
+                stream.writelines(json.dumps(pair, allow_nan=False) + "\n" for pair in zip(unit, found, strict=True))
                 stream.flush()
                 os.write(told, b"." * len(unit))
         code = 0
@@ -192,7 +201,7 @@ def records(runtime: Runtime, words: Tokenizer, cases: Sequence[Case], window: i
         found: list[Any] = answers(runtime, [pieces(case, code, window) for case, code in zip(cases, encoded, strict=True)])
     except Unscorable as problem:
         if len(cases) > 1:
-            return [record for case in cases for record in records(runtime, words, [case], window)]
+            return [each for case in cases for each in records(runtime, words, [case], window)]
         found = [problem]
     return [record(words, case, code, known) for case, code, known in zip(cases, encoded, found, strict=True)]
 
@@ -221,7 +230,8 @@ def answer(words: Tokenizer, case: Case, wanted: list[int], greedy: list[int]) -
 
 
 def first_counted(case: Case, code: Any) -> int:
-    """Return the number of the first token whose probability counts: the first that reaches beyond the prompt, never the first."""
+    """Return the number of the first token whose probability counts: one that reaches beyond the prompt, never the very
+    first."""
     if not case.prompt:
         return 1
     beyond = (number for number, (_, end) in enumerate(code.offsets) if end > len(case.prompt))
@@ -242,7 +252,8 @@ def pieces(case: Case, code: Any, window: int) -> list[Piece]:
 
 
 def answers(runtime: Runtime, cases: list[list[Piece]]) -> list[tuple[list[float], list[int]]]:
-    """Return, for each case, ln P of its counted tokens and the tokens that were likeliest in their place. Raises Unscorable."""
+    """Return, for each case, ln P of its counted tokens and the tokens that were likeliest in their place. Raises
+    Unscorable."""
     flat = [piece for case in cases for piece in case]
     size = len(cases)
     found: list[tuple[list[float], list[int]]] = []

@@ -60,23 +60,29 @@ class ModelRef(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class DataRef(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The evaluation data: a JSONL file, relative to `release.toml`, its sha256 and the field that holds the text."""
+    """The evaluation data: a JSONL file, relative to `release.toml`, its sha256 and the field that holds the text. With a
+    `reference_field` that text is a prompt, and what counts is the answer that stands there, `joiner` between the two."""
 
     path: Text
     sha256: digest.Sha256
     text_field: Name = "text"
+    reference_field: Name | None = None
+    joiner: Annotated[str, Meta(max_length=20)] = " "
     source: Source = Source()
     licence: str = ""
 
 
 class CertifyRef(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the change is certified; `runtime` is for models that name none, `window` the most tokens a model sees at once,
-    longer texts are scored in parts."""
+    longer texts are scored in parts, `batch` the texts at once; `heavy` allows environments of gigabytes to be installed."""
 
     engine: Literal["invarlock-0.17"] = "invarlock-0.17"
     runtime: RuntimeName | None = None
     profile: Name = "release"
     window: Annotated[int, Meta(ge=2)] = 1024
+    batch: Annotated[int, Meta(ge=1, le=1024)] = 1
+    device: Literal["cpu", "cuda"] = "cpu"
+    heavy: bool = False
 
 
 class Release(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -26,10 +26,11 @@ type CaseId = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x0
 
 
 class Case(Struct, frozen=True, kw_only=True):
-    """One text of the evaluation data, under its own id or `line-NUMBER`."""
+    """One text of the evaluation data, under its own id or `line-NUMBER`, and what a model is shown before it."""
 
     id: CaseId
     text: Annotated[str, Meta(min_length=1)]
+    prompt: str = ""
 
 
 class Header(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -84,21 +85,36 @@ class Records(Struct, frozen=True, kw_only=True):
         return sum(-(-record.token_count // (self.header.window - 1)) for record in self.scored)
 
 
-def parse_cases(data: bytes, text_field: str, where: str) -> tuple[Case, ...]:
-    """Return the cases of a data file. Raises UsageError naming the line."""
+def parse_cases(
+    data: bytes, text_field: str, where: str, *, reference_field: str | None = None, joiner: str = " "
+) -> tuple[Case, ...]:
+    """Return the cases of a data file; with a *reference_field* the text is the prompt of what stands there.
+
+    Raises UsageError naming the line.
+    """
     cases = []
+    field = reference_field or text_field
     for number, line in enumerate(_decoded(data, dict[str, Any], where, UsageError), 1):
-        value = {"id": line.get("id", f"line-{number}"), "text": line.get(text_field)}
-        cases.append(files.convert(value, Case, f"{where}, line {number}, field {text_field!r}"))
+        value = {"id": line.get("id", f"line-{number}"), "text": line.get(field)}
+        if reference_field:
+            value["prompt"] = _prompt(line, text_field, f"{where}, line {number}") + joiner
+        cases.append(files.convert(value, Case, f"{where}, line {number}, field {field!r}"))
     for identity, count in Counter(case.id for case in cases).items():
         if count > 1:
             raise UsageError(f"{where}: the id {identity} stands {count} times; give each text its own or none")
     for case in cases:
-        if any("\ud800" <= char <= "\udfff" for char in case.text):
+        if any("\ud800" <= char <= "\udfff" for char in case.prompt + case.text):
             raise UsageError(f"{where}: the text of {case.id} holds half a surrogate pair; write it as UTF-8")
     if not cases:
-        raise UsageError(f"{where}: no cases, expected JSON lines with a field {text_field!r}")
+        raise UsageError(f"{where}: no cases, expected JSON lines with a field {field!r}")
     return tuple(cases)
+
+
+def _prompt(line: dict[str, Any], field: str, where: str) -> str:
+    prompt = line.get(field)
+    if not isinstance(prompt, str) or not prompt:
+        raise UsageError(f"{where}, field {field!r}: got {prompt!r}, expected the prompt of the reference")
+    return prompt
 
 
 @lru_cache(maxsize=4)  # pure; one verdict asks for the same records several times

@@ -10,7 +10,7 @@ A share *f* of forged cases that does not lie among the first half escapes *d* d
 from collections.abc import Iterator, Mapping, Sequence
 
 from sealrun import digest
-from sealrun.policy.model import Profile
+from sealrun.policy.model import DataRef, Profile
 from sealrun.reports import ladder
 from sealrun.reports.records import Case, Record, Records
 
@@ -28,10 +28,16 @@ def sample(scored: Mapping[str, Records], count: int) -> tuple[str, ...]:
     return tuple(case for case in gains if case in chosen)
 
 
-def data(cases: Sequence[Case], chosen: Sequence[str], text_field: str) -> bytes:
-    """Return the data file that holds only the *chosen* cases, under the ids they have."""
+def data(cases: Sequence[Case], chosen: Sequence[str], ref: DataRef) -> bytes:
+    """Return the data file that holds only the *chosen* cases, under the ids they have, in the fields that *ref* names."""
     wanted = set(chosen)
-    return b"".join(digest.canonical_json({"id": case.id, text_field: case.text}) for case in cases if case.id in wanted)
+    return b"".join(digest.canonical_json(_line(case, ref)) for case in cases if case.id in wanted)
+
+
+def _line(case: Case, ref: DataRef) -> dict[str, str]:
+    if not ref.reference_field:
+        return {"id": case.id, ref.text_field: case.text}
+    return {"id": case.id, ref.text_field: case.prompt.removesuffix(ref.joiner), ref.reference_field: case.text}
 
 
 def compared(profile: Profile, scored: Mapping[str, Records], again: Mapping[str, Records]) -> Iterator[ladder.Rung]:
