@@ -4,7 +4,7 @@ Rules: a lock holds no index, host, link or path; its header is the compiler's o
 followed by the digest of every input; pins stay as they are unless something asks for another or `--upgrade` is given, and an
 upgrade takes no release younger than the cooldown; uv compiles where pip-compile cannot (`NAME.overrides`) or should not: it
 downloads every wheel of a lock to hash it, which `# compiler: uv` in the input spares large ones. Compiling opens the network
-and needs it opted in; locks are replaced whole, and only when all compiled. """
+and needs it opted in; locks are replaced whole, and only when all compiled."""
 
 import difflib
 import re
