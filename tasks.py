@@ -44,8 +44,13 @@ ns = Collection(
     task_of("doctor"),
     task_of("fetch"),
     task_of("init"),
+    task_of("promote"),
     task_of("release"),
     task_of("verify"),
+    Collection(
+        "ledger",
+        task_of("ledger.verify"),
+    ),
     Collection(
         "policy",
         task_of("policy.pin"),

@@ -103,10 +103,12 @@ class Draft:
     """What goes into a bundle. `kinds` and `warnings` say how a control ended; everything else has a good default."""
 
     version: int = 2
+    release: str = "1.0.0"
     posture: str = "research"
     seed: int = 1
     cosigners: tuple[int, ...] = ()
     judged_at: str = DAY
+    until: str = "2026-04-15"
     promotable: bool | None = None
     passed: bool | None = None
     commit: str | None = "c0ffee" + "0" * 34
@@ -119,6 +121,7 @@ class Draft:
     policy: dict[str, bytes] = field(default_factory=lambda: {"checklist.toml": checklist_toml(), "gates.toml": b"# gates\n"})
     locks: dict[str, bytes] = field(default_factory=lambda: {"tool.txt": _LOCK})
     candidate: dict[str, bytes] = field(default_factory=lambda: {"model.onnx": b"weights", "tokenizer/vocab.json": b"{}"})
+    snapshot: bytes = _SNAPSHOT
     extra: dict[str, bytes] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
     edits: dict[str, Edit] = field(default_factory=dict)
@@ -132,12 +135,12 @@ class Draft:
         """Make the bundle in *folder* and return its path."""
         folder.mkdir(parents=True, exist_ok=True)
         members = self._members()
-        listed = manifest.describe(TITLE, members).replace(b"bundle-v2", f"bundle-v{self.version}".encode())
+        listed = manifest.describe(self.title, members).replace(b"bundle-v2", f"bundle-v{self.version}".encode())
         described = self.edit_manifest(listed)
         tar = self.edit_tar(_archive({bundle.MANIFEST: described, **members}))
         report = b"<!doctype html><title>report</title>\n"
         made = {
-            f"{TITLE}{bundle.SUFFIX}": tar,
+            f"{self.title}{bundle.SUFFIX}": tar,
             sign.REPORT: report,
             **({} if self.version == 1 else {bundle.MANIFEST: described}),
         }
@@ -146,7 +149,7 @@ class Draft:
         lines |= {name: members[name] for name in sorted(members) if name.startswith(("statements/", "attestations/"))}
         attested = self.attested(list(lines))
         release = sign.release_statement(
-            subjects=subjects, title=TITLE, policy=digest.of_manifest(_described(self.policy)), judged_at=self.judged_at,
+            subjects=subjects, title=self.title, policy=digest.of_manifest(_described(self.policy)), judged_at=self.judged_at,
             posture=self.posture, passed=self._passed(), sealrun="0.1.0",  # type: ignore[arg-type]
             attestations=[(name, digest.of_bytes(lines.get(name, b""))) for name in attested],
         )  # fmt: skip
@@ -156,11 +159,16 @@ class Draft:
         for seed in self.cosigners:
             (folder / f"key-{seed}.pem").unlink()
         (folder / f"key-{self.seed}.pem").unlink()
-        path = folder / f"{TITLE}{bundle.SUFFIX}"
+        path = folder / f"{self.title}{bundle.SUFFIX}"
         path.write_bytes(tar)
-        (folder / f"{TITLE}{sign.SUFFIX}").write_bytes(self.edit_envelopes(envelopes))
+        (folder / f"{self.title}{sign.SUFFIX}").write_bytes(self.edit_envelopes(envelopes))
         (folder / sign.REPORT).write_bytes(report)
         return path
+
+    @property
+    def title(self) -> str:
+        """NAME-VERSION."""
+        return f"tiny-{self.release}"
 
     def _attestations(self, subjects: tuple[Resource, ...], members: Mapping[str, bytes]) -> dict[str, bytes]:
         models = manifest.Artifacts(baseline=_described({"model.onnx": b"old"}), candidate=_described(self.candidate), data=())
@@ -169,7 +177,7 @@ class Draft:
             artifacts=models if manifest.DIGESTS in members else manifest.NO_ARTIFACTS,
             statements={stage: self._statement(stage, found) for stage, found in self._evidence().items()},
             members={manifest.CHECKLIST: "", **{name: digest.of_bytes(data) for name, data in sorted(members.items())}},
-            read=lambda name: _SNAPSHOT if name == attest.SNAPSHOT else members.get(name),
+            read=lambda name: self.snapshot if name == attest.SNAPSHOT else members.get(name),
         )  # fmt: skip
         made = {urn: payload for urn, payload in attest.attestations(basis).items() if payload is not None}
         return {urn: self.edits.get(urn, same)(payload) for urn, payload in made.items()}
@@ -195,7 +203,7 @@ class Draft:
         certificate = {"certificate/manifest.json": digest.canonical_json(pack), "certificate/report.json": _PACK}
         evidence = {
             "lock": {"locks.json": b"{}\n"}, "sbom": {"tool.cdx.json": b"{}\n"},
-            "audit": {"pip-audit.json": b"{}\n", "snapshot.json": _SNAPSHOT},
+            "audit": {"pip-audit.json": b"{}\n", "snapshot.json": self.snapshot},
             "secrets": {"findings.json": b"[]\n"}, "model": {"digests.json": files.readable_json(models)},
             "certify": {"baseline-report.json": b"{}\n", **certificate}, "verify": {"receipt.json": b"{}\n"},
             "bundle": {"release.pub": public_key(self.seed).pem, "checklist.json": self._checklist(),
@@ -232,11 +240,11 @@ class Draft:
         content, whole = self._digest()
         promotable = self._passed() and self.posture == "production"
         return manifest.PlanDocument(
-            format="sealrun/plan-v1", name="tiny", version="1.0.0", posture=self.posture, judged_at=self.judged_at,  # type: ignore[arg-type]
+            format="sealrun/plan-v1", name="tiny", version=self.release, posture=self.posture, judged_at=self.judged_at,  # type: ignore[arg-type]
             promotable=promotable if self.promotable is None else self.promotable,
             release=digest.of_bytes(b'name = "tiny"\n'), policy=digest.of_manifest(_described(self.policy)),
             content=content, digest=whole,
-            retention=manifest.Retention(name="research", days=90, reason="Trial runs.", until="2026-04-15"),
+            retention=manifest.Retention(name="research", days=90, reason="Trial runs.", until=self.until),
             source=manifest.Source(commit=self.commit, clean=self.clean),
         )  # fmt: skip
 

@@ -66,6 +66,12 @@ def trust_of(options: argparse.Namespace) -> Path | None:
     return named or (own if not options.fingerprint and any(own.glob("*.pub")) else None)
 
 
+def ledger_option(parser: argparse.ArgumentParser) -> None:
+    """Add where the ledger is, and whom to trust in it."""
+    parser.add_argument("--ledger", type=Path, metavar="FILE", help="the ledger (default: ledger/ in the checkout)")
+    parser.add_argument("--trust", type=Path, help="public key file, or folder of them (default: policy/trust)")
+
+
 def release_options(parser: argparse.ArgumentParser) -> None:
     """Add what every command takes that runs stages."""
     config_option(parser)

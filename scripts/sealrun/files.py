@@ -226,6 +226,17 @@ def write_bytes(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = T
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+    if durable:
+        sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the names in the folder *path* are on the disk: a rename is not, when the file is. Raises OSError."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _holds(path: Path, data: bytes) -> bool:

@@ -57,6 +57,9 @@ RUN = (
     Run("INVARLOCK_ALLOW_NETWORK=1 .venv/bin/nox -s audit -- path/to/requirements.txt", "audit", code=1),
 )
 NOT_RUN = {
+    "python3 scripts/bootstrap.py promote NAME-VERSION.evidence.tar --to staging": "needs a production release of today: run by "
+    "tests/e2e/test_promotion.py",
+    "python3 scripts/bootstrap.py ledger.verify": "the same",
     "git clone https://example.com/sealrun.git && cd sealrun": "stands for the repository's own address",
     "INVARLOCK_ALLOW_NETWORK=1 .venv/bin/nox -s advisories": "fetches from the public network; the tests take a small export "
     "in the same layout",

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from sealrun import commands as our_commands
+from sealrun import promotion
 from sealrun.policy import model
 from tests.e2e.test_docs import NOT_RUN, RUN
 
@@ -81,6 +82,7 @@ def keys_of(kind: type[msgspec.Struct]) -> set[str]:
         ("gates.toml", "model.", model.ModelGate),
         ("gates.toml", "secrets.", model.SecretsGate),
         ("retention.toml", "retention.NAME.", model.RetentionClass),
+        ("promotion.toml", "stage.NAME.", promotion.Rules),
         ("waivers.toml", "", model.Waiver),
         ("gates.toml", "waivers.", model.WaiverGate),
         ("checklist.toml", "", model.Control),

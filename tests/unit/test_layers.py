@@ -16,7 +16,7 @@ LAYERS = (
     {"stages"},
     {"engines"},
     {"scoring"},
-    {"stage", "advisories", "command", "fetch", "locks", "pin"},
+    {"stage", "advisories", "command", "fetch", "locks", "pin", "promotion"},
     {"reports"},
     {"policy", "evidence"},
     {"venvs", "sandbox"},

@@ -14,8 +14,8 @@ from sealrun import digest, files
 from sealrun.advisories import download, sources
 from sealrun.errors import UsageError
 from sealrun.reports import index, osv, snapshot
-from sealrun.reports.osv import Advisory
 from sealrun.reports.lockfiles import read_locks
+from sealrun.reports.osv import Advisory
 from sealrun.reports.snapshot import Facts, Rejected, Snapshot
 
 _DOWNLOADED = "all.zip"

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from sealrun import digest, files
 from sealrun.errors import UsageError, VerificationFailed
-from sealrun.evidence import keys, plain, revocation
+from sealrun.evidence import keys, plain, revocation, sign
 from sealrun.evidence.keys import PublicKey
 
 FILE = "trust.toml"
@@ -101,6 +101,16 @@ def judge(trust: Trust, signed: Mapping[digest.Sha256, PublicKey], bundle: diges
             _believed(found, [*trust.having(Role.REVOKE), *trust.having(Role.RELEASE), *(signed[key.keyid] for key in counted)])
             raise VerificationFailed(f"bundle: revoked: {found}")
     return tuple(counted)
+
+
+def may_promote(trust: Trust, line: sign.Signed, day: str) -> bool:
+    """Return whether a key that may promote signed *line* on *day*: one with the role; where none has it, a release key."""
+    role = Role.PROMOTE if trust.having(Role.PROMOTE) else Role.RELEASE
+    return any(
+        line.signed_by(trusted.key) and not _problem(trusted, trust, {trusted.keyid: trusted.key}, day)
+        for trusted in trust.keys
+        if trusted.key and role in trusted.roles
+    )
 
 
 def _problem(trusted: TrustedKey, trust: Trust, signed: Mapping[digest.Sha256, PublicKey], day: str) -> str:

@@ -17,7 +17,7 @@ from sealrun import digest, files
 from sealrun.errors import InputMissing, SealrunError, UsageError, VerificationFailed
 from sealrun.evidence import attest, bundle, checklist, disclosure, keys, manifest, sign
 from sealrun.evidence import trust as believed
-from sealrun.evidence.statement import StageStatement
+from sealrun.evidence.statement import Resource, StageStatement
 from sealrun.outcome import Finding, Outcome, OutcomeKind, Verdict, verdict
 
 _STATEMENT, _ATTESTATION, _POLICY, _LOCK = "statements/", "attestations/", "policy/", "requirements/"
@@ -37,8 +37,8 @@ NOT_PROVED = (
 
 class Verification(Struct, frozen=True, kw_only=True):
     """What a verified bundle says. `signers` are the fingerprints that counted, `tier` how much they stand for; `steps` tells
-    what was checked, `undone` what could not be, a sentence each; `withheld` are
-    the members that a customer edition leaves out, each with the policy's reason."""
+    what was checked, `undone` what could not be, a sentence each; `withheld` are the members that a customer edition leaves
+    out, each with the policy's reason. `subject` is what the release statement is about, `statement` its digest."""
 
     title: str
     verdict: Verdict
@@ -50,6 +50,9 @@ class Verification(Struct, frozen=True, kw_only=True):
     controls: tuple[Outcome, ...]
     findings: tuple[Finding, ...]
     steps: tuple[str, ...]
+    plan: manifest.PlanDocument
+    subject: tuple[Resource, ...]
+    statement: digest.Sha256
     signers: tuple[str, ...] = ()
     tier: str = ""
     withheld: Mapping[str, str] = {}
@@ -111,6 +114,9 @@ def verify(
         signers=tuple(f"sha256:{trusted.keyid}" for trusted in counted),
         tier=_tier(counted, lines),
         steps=_told(archive, envelopes, statements, lines, artifacts.candidate, delivery),
+        plan=plan,
+        subject=release.subject,
+        statement=digest.of_bytes(envelopes[0].payload),
         withheld=disclosure.marked(rules, [*archive.withheld, *([] if report is not None else [sign.REPORT])]),
         undone=(*_undone(archive, release, without_report=report is None), *(f"{urn}: what it says" for urn in rebuilt)),
     )
