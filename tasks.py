@@ -42,6 +42,7 @@ ns = Collection(
     lint,
     task_of("disclose"),
     task_of("doctor"),
+    task_of("explain"),
     task_of("fetch"),
     task_of("init"),
     task_of("promote"),

@@ -19,6 +19,7 @@ from sealrun.evidence.verify import Verification
 from sealrun.outcome import Outcome, OutcomeKind, Verdict
 from sealrun.pipeline import Progress
 from sealrun.policy.model import Checklist
+from sealrun.reports.explain import Explanation
 
 _PLAIN_WIDTH = 150
 _STYLES = {
@@ -32,6 +33,21 @@ _STYLES = {
 def stderr() -> Console:
     """Return a console on standard error; plain text of a fixed width where it is no terminal."""
     return Console(file=sys.stderr, highlight=False, width=None if sys.stderr.isatty() else _PLAIN_WIDTH)
+
+
+def explained(found: Explanation) -> None:
+    """Show why the gate said what it said, and the cases that moved most."""
+    shown = stderr()
+    for outcome in found.outcomes:
+        shown.print(Text(f"{outcome.control}: {outcome.outcome.value}: {outcome.seen}", style=_STYLES[outcome.outcome]))
+    shown.print(Text("\n".join(found.why) or f"no figures: {found.missing}"))
+    if not found.moved:
+        return
+    table = Table("case", "change", "baseline", "candidate", "share", title="cases that moved most, nats per byte")
+    for case in found.moved:
+        numbers = f"{case.change:+.5f}", f"{case.baseline:.5f}", f"{case.candidate:.5f}", f"{100 * case.share:.1f} %"
+        table.add_row(Text(case.id), *numbers)
+    shown.print(table)
 
 
 def command(root: Path, *arguments: str) -> str:

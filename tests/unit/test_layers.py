@@ -16,6 +16,7 @@ LAYERS = (
     {"stages"},
     {"engines"},
     {"scoring"},
+    {"explanation"},
     {"stage", "advisories", "command", "fetch", "locks", "pin", "promotion"},
     {"reports"},
     {"policy", "evidence"},

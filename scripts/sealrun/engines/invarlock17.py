@@ -131,7 +131,7 @@ def _regression(context: Context, comparison: invarlock.Comparison) -> Outcome:
         comparison.decision == "pass" and metric.decision == "pass" and not broken,
         seen="; ".join((seen, *metric.reasons, *broken)),
         expected=f"pass: interval ends at or below {profile.max_ratio} and is at most {profile.max_interval_width} wide",
-        remedy="Do not ship this candidate; compare the cases that moved most in evidence/certify/records.",
+        remedy="Do not ship this candidate; `invoke explain` shows the cases that moved most.",
         evidence="evidence/certify/certificate/reports/evaluation.report.json",
     )
 

@@ -106,6 +106,11 @@ class ReportData(Struct, frozen=True, kw_only=True):
 
 def render(data: ReportData) -> bytes:
     """Return the page for *data*."""
+    return fill("report.html", report=data)
+
+
+def fill(template: str, **values: object) -> bytes:
+    """Return the page that *template* makes of *values*; every page of Sealrun is made here."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -113,8 +118,8 @@ def render(data: ReportData) -> bytes:
         trim_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"number": "{:.5f}".format, "source_hash": _source_hash}
-    return environment.get_template("report.html").render(report=data).encode()
+    environment.filters |= {"number": "{:.5f}".format, "signed": "{:+.5f}".format, "source_hash": _source_hash}
+    return environment.get_template(template).render(**values).encode()
 
 
 def report_data(
