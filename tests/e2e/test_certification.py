@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sealrun import files, pipeline, venvs
+from sealrun import digest, files, pipeline, venvs
 from sealrun.reports.records import Records, parse_cases, parse_records, require_cases
 from sealrun.stage import INSIDE, Context
 from sealrun.stages import certify, verify
@@ -53,6 +53,23 @@ def test_the_damaged_candidate_is_refused(tmp_path: Path) -> None:
     """One block of noise: a regression, under a genuine certificate."""
     expected = {**ALL, "certify.regression": "failed", "verify.invarlock": "failed"}
     assert run(real_release(tmp_path, "damaged")) == expected
+
+
+def test_records_that_no_model_made_are_witnessed(tmp_path: Path) -> None:
+    """Kept records are edited before certify uses them, so that InvarLock judges and signs them in good faith: the damaged
+    candidate passes everything, but its cases scored again do not agree."""
+    context = real_release(tmp_path, "damaged")
+    pipeline.execute(certify.STAGE, context)
+    folders = {path.parent for path in (context.out.parent / "records").glob("*/records.jsonl")}
+    headers = {folder: json.loads((folder / "records.jsonl").read_text().splitlines()[0]) for folder in folders}
+    theirs, ours = sorted(folders, key=lambda folder: headers[folder]["model_sha256"] != digest.of_file(
+        EXAMPLE / "baseline" / "model.onnx"))  # fmt: skip
+    old, new = (headers[folder]["model_sha256"] for folder in (theirs, ours))
+    forged = (theirs / "records.jsonl").read_text().replace(old, new).encode()
+    (ours / "records.jsonl").write_bytes(forged)
+    (ours / "complete.json").write_text(json.dumps({"sha256": digest.of_bytes(forged)}))
+    context.statement_path("certify").unlink()
+    assert run(context) == {**ALL, "verify.witnessed": "failed"}
 
 
 @pytest.mark.heavy

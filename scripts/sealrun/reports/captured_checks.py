@@ -140,14 +140,14 @@ def receipt(evidence: Evidence) -> Iterator[Rung]:
     yield same("signer of the receipt", anchors.signer_fingerprint, evidence.signer)
     yield same("subject of the receipt", statement.subject, {"kind": "captured_run", "run_digest": asked.candidate})
     yield same("verifier of the receipt", statement.verifier.identity, captured.VERIFIER)
-    yield same("replay", statement.replay_status, "completed")
-    yield same("scoring assurance", _assurance(statement), {"recomputed"})
     said = invarlock.load(evidence.verify / "verified.json", invarlock.Verified, VerificationFailed)
-    for flag, wanted in (("ok", True), ("integrity_ok", True), ("decision", "pass"), ("policy_verdict", "pass")):
+    for flag, wanted in (("decision", "pass"), ("policy_verdict", "pass"), ("integrity_ok", True), ("ok", True)):
         yield same(f"{flag} of the receipt", getattr(verdict, flag), wanted)
         yield same(f"{flag} of the result", getattr(said, flag), wanted)
     yield same("errors of the result", said.errors, ())
     yield same("verification status of the receipt", verdict.verification_status, 0)
+    yield same("replay", statement.replay_status, "completed")
+    yield same("scoring assurance", _assurance(statement), {"recomputed"})
     comparison = evidence.comparison
     metric = comparison.metrics[0]
     for flag, got, nothing_else in (
