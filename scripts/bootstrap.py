@@ -38,7 +38,7 @@ VENV = ROOT / ".venv"
 LOCK = ROOT / "requirements" / "runner.txt"
 
 _PROGRAM = "sealrun.program"
-_LAYOUT = 2  # raise it when what is put into .venv changes without the lock changing
+_LAYOUT = 3  # raise it when what is put into .venv changes without the lock changing
 _PYTHON = VENV / "bin" / "python"
 _STAMP = VENV / "sealrun.stamp"
 _GUARD = VENV / "sealrun.lock"
@@ -50,6 +50,7 @@ _INSTALL_SECONDS = 1800
 _CHECKED = ("--require-hashes", "--only-binary", ":all:")
 _REDIRECTING = ("PYTHONPATH", "PYTHONHOME", "__PYVENV_LAUNCHER__", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")
 _SLOWING = ("PYTHONDONTWRITEBYTECODE",)  # every start would compile Sealrun and its libraries again
+_NO_SITECUSTOMIZE = b'import sys; sys.modules.setdefault("sitecustomize", sys)\n'
 _PROBE = """
 import ensurepip, glob, json, os, sys, sysconfig, venv
 folders = [os.path.join(os.path.dirname(ensurepip.__file__), "_bundled"), sysconfig.get_config_var("WHEEL_PKG_DIR")]
@@ -91,7 +92,7 @@ def hand_over(module: str) -> None:
 
 def index_environment() -> dict[str, str]:
     """Return the variables that make uv use the host's pip settings; a setting made for uv itself wins."""
-    pip = _pip_settings()
+    pip = pip_settings()
     found = {
         ("UV_DEFAULT_INDEX", "UV_INDEX_URL"): pip.get("index-url", ""),
         ("UV_INDEX", "UV_EXTRA_INDEX_URL"): " ".join(pip.get("extra-index-url", "").split()),
@@ -290,9 +291,12 @@ def _lines_of(name: str, lock: str) -> str:
 
 
 def _write_path_file() -> None:
-    """Put scripts/ on the module path of `.venv`, so that `import sealrun` works there."""
+    """Put scripts/ on the module path of `.venv`, so that `import sealrun` works there, and keep the host's customization out.
+
+    A Python imports `sitecustomize` from wherever it lies once all path files are read, unless there is one already.
+    """
     (packages,) = (VENV / "lib").glob("python*/site-packages")
-    (packages / "sealrun.pth").write_bytes(os.fsencode(str(ROOT / "scripts")) + b"\n")
+    (packages / "sealrun.pth").write_bytes(_NO_SITECUSTOMIZE + os.fsencode(str(ROOT / "scripts")) + b"\n")
 
 
 def _run(tool: str, command: list[str], extra: dict[str, str]) -> None:
@@ -433,7 +437,7 @@ def _nothing_found(tried: list[str]) -> str:
 # The host's pip settings ----------------------------------------------------------------------------------------------
 
 
-def _pip_settings() -> dict[str, str]:
+def pip_settings() -> dict[str, str]:
     """Merge pip's files and PIP_ variables, later ones winning: https://pip.pypa.io/en/stable/topics/configuration/."""
     parser = configparser.RawConfigParser()
     try:

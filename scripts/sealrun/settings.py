@@ -133,6 +133,18 @@ def _pip_settings_for_uv() -> Mapping[str, str]:
     return bootstrap.index_environment()
 
 
+def _pip_settings() -> Mapping[str, str]:
+    """Return what pip's files and variables say, where the checkout's bootstrap is at hand; nothing where they are broken."""
+    try:
+        import bootstrap
+    except ImportError:
+        return {}
+    try:
+        return bootstrap.pip_settings()
+    except bootstrap.Stop:
+        return {}  # an installation says what is wrong with them
+
+
 def keys_folder() -> Path:
     """Return where this user's keys live: SEALRUN_KEYS, else the XDG state folder."""
     if chosen := variable("SEALRUN_KEYS"):
@@ -161,7 +173,7 @@ def secret_values() -> frozenset[str]:
         found.update(_in_addresses(value))
         if _SECRET_NAME.search(name) and name not in _NOT_SECRET:
             found.update(_lines_of(Path(value)) if _exists(value) else _lines(value))
-    for value in _pip_settings_for_uv().values():
+    for value in _pip_settings().values():
         found.update(_in_addresses(value))
     for path in secret_files():
         text = path.read_text("utf-8", "replace")

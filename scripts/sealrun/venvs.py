@@ -2,7 +2,8 @@
 
 Rules: the key covers the lock's bytes, the interpreter and the platform; installs take hashed wheels only; the
 completion mark is written last, after the tool's smoke run; two processes that want the same environment wait for each
-other. Making one needs the network opted in, cached wheels, or a wheelhouse; using one never does.
+other. Making one needs the network opted in, cached wheels, or a wheelhouse; using one never does. No customization of the
+host's interpreter takes part (`sitecustomize`, path files, user site).
 """
 
 import platform
@@ -18,6 +19,11 @@ from sealrun import digest, files, sandbox, settings
 from sealrun.errors import InputMissing, ToolFailed
 
 _MARK = "sealrun-venv.json"
+_LAYOUT = 2  # raise it when what is put into an environment changes without its lock changing
+_PATH_FILE = "sealrun.pth"
+# A Python imports `sitecustomize` from wherever it lies once all path files are read, unless there is one already; the
+# advisory guard comes as one.
+_NO_SITECUSTOMIZE = b'import os, sys; "SEALRUN_GUARD" in os.environ or sys.modules.setdefault("sitecustomize", sys)\n'
 _INSTALL_SECONDS = 1800.0
 
 
@@ -66,7 +72,7 @@ def locate(root: Path, name: str) -> Venv:
     """Return where environment *name* lies or would lie. Raises InputMissing when it has no lock."""
     lock = digest.of_bytes(files.read_bytes(lock_path(root, name), f"environment {name}"))
     built = f"{platform.python_implementation()}-{platform.python_version()}-{sysconfig.get_platform()}"
-    key = digest.of_json([lock, built])[:16]
+    key = digest.of_json([lock, built, _LAYOUT])[:16]
     return Venv(name=name, path=root / ".nox" / "venvs" / f"{name}-{key}", lock=lock)
 
 
@@ -128,6 +134,8 @@ def _make(root: Path, environment: Environment, venv: Venv) -> None:
             "--compile-bytecode",
             "--only-binary", ":all:", *_origin(), "--requirements", str(lock_path(root, environment.name)),
             hint=environment.name)  # fmt: skip
+        (packages,) = (venv.path / "lib").glob("python*/site-packages")
+        files.write_bytes(packages / _PATH_FILE, _NO_SITECUSTOMIZE)
         with files.private_folder() as home:
             smoke = (str(venv.program(environment.smoke[0])), *environment.smoke[1:])
             sandbox.run(

@@ -3,28 +3,36 @@
 import base64
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import pytest
 from msgspec import structs
 
-from sealrun import pipeline, sandbox, venvs
+from sealrun import masking, pipeline, sandbox, venvs
 from sealrun.errors import InputMissing
 from sealrun.sandbox import Command, Network, barriers
 from sealrun.stage import context_of
 from tests import probe
+from tests.conftest import sealrun
 from tests.e2e.conftest import DAY, Clone
 from tests.unit.test_barriers import KERNEL, PYTHON, as_nobody, needs_root, place, prepared
 
 __all__ = ["place"]
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("clone")]
 ROOT = Path(__file__).resolve().parents[2]
-PLANTED = "/".join(("planted", "s3cret+value="))
+SECRETS = {  # put together here, so that no scan of this file finds them
+    name: "".join((name.upper(), ending, "planted"))
+    for name, ending in {
+        "variable": "/s3cret+value=", "file": "-k3y-in-a-file-", "index": "+of=an/index-", "pip": "&of?pips-", "netrc": "~netrc~",
+        "aws": "/Aws+Secret/", "path": "-in-a-path-",
+    }.items()
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -191,37 +199,110 @@ def test_an_interrupt_ends_everything_and_leaves_no_half_file(clone: Clone, tmp_
     assert [path for path in tmp_path.rglob(".*") if path.is_file() and path.name != ".lock"] == []
 
 
-def test_planted_secrets_appear_nowhere(clone: Clone, tmp_path: Path) -> None:
-    """Secrets in variables and in index addresses stand neither below the output folder nor on the terminal, in any form."""
-    variables = {
-        "MY_SERVICE_TOKEN": PLANTED,
-        "PIP_EXTRA_INDEX_URL": f"https://user:{quote(PLANTED, safe='')}@index.invalid/simple",
+def planted_forms(*secrets: str) -> list[bytes]:
+    """The ways in which a program may write *secrets*: in clear, URL-encoded, in hexadecimal and in base64 at any alignment."""
+    texts = [text for secret in secrets for text in (secret, quote(secret, safe=""), quote_plus(secret))]
+    data = [secret.encode() for secret in secrets]
+    encoded = [base64.b64encode(bytes(n) + each)[4 if n else 0 : -4] for each in data for n in range(3)]
+    return [text.encode() for text in texts] + [each.hex().encode() for each in data] + encoded
+
+
+def printed_forms(*secrets: str) -> bytes:
+    """A text that holds *secrets* in all these forms, as a program would print it."""
+    data = [secret.encode() for secret in secrets]
+    padded = [base64.b64encode(b"u" * n + each + b"v" * m) for each in data for n in range(3) for m in range(3)]
+    return b"\n".join([*planted_forms(*secrets)[: 4 * len(secrets)], *padded])
+
+
+def found_in(forms: list[bytes], folder: Path, *said: str) -> list[str]:
+    """Where one of *forms* stands: in the files below *folder*, or on the terminal."""
+    texts = {"terminal": "".join(said).encode()} | {
+        str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file() and not path.is_symlink()
     }
-    done = clone.invoke("release", "--fresh", f"--out={tmp_path}/build", **variables)
+    return [f"{name}: {form!r}" for name, text in texts.items() for form in forms if form in text]
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> dict[str, str]:
+    """Secrets wherever a machine keeps them: variables, files that variables name, addresses, configuration files."""
+    home = tmp_path / "home"
+    (home / ".config" / "pip").mkdir(parents=True)
+    (home / ".aws").mkdir()
+    (home / ".netrc").write_text(f"machine index.invalid login me password {SECRETS['netrc']}\n")
+    (home / ".aws" / "credentials").write_text(f"[default]\naws_secret_access_key = {SECRETS['aws']}\n")
+    (home / ".config" / "pip" / "pip.conf").write_text(
+        f"[global]\nextra-index-url = https://me:{quote(SECRETS['pip'], safe='')}@index.invalid/simple\n"
+    )
+    (home / "signing").write_text(SECRETS["file"] + "\n")
+    return {
+        "HOME": str(home), "PIP_CONFIG_FILE": str(home / ".config" / "pip" / "pip.conf"), "MY_SERVICE_TOKEN": SECRETS["variable"], "DEPLOY_KEY": str(home / "signing"),
+        "UV_INDEX": f"https://me:{quote(SECRETS['index'], safe='')}@index.invalid/simple", "MY_PASSWORD": SECRETS["path"],
+    }  # fmt: skip
+
+
+def test_planted_secrets_appear_nowhere(clone: Clone, tmp_path: Path, planted: dict[str, str]) -> None:
+    """A whole release on a machine full of secrets, one of them in the path of its configuration, shows and keeps none."""
+    configuration = tmp_path / "home" / SECRETS["path"]
+    shutil.copytree(clone.path / "examples" / "tiny-lm", configuration)
+    options = (f"--config={configuration / 'release.toml'}", "--fresh")
+    forms = planted_forms(*SECRETS.values())
+    done = clone.invoke("release", *options, f"--out={tmp_path}/build", **planted)
     assert done.code in (0, 1), done.err
-    data = PLANTED.encode()
-    forms = [data, quote(PLANTED, safe="").encode(), base64.b64encode(data), data.hex().encode()]
-    texts = {"terminal": (done.out + done.err).encode()} | {
-        str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
-    }
-    assert [name for name, text in texts.items() if any(form in text for form in forms)] == []
+    assert found_in(forms, tmp_path / "build", done.out, done.err) == []
+    echoed = clone.nox("-s", "audit", "--", *options, f"--out={tmp_path}/build", **planted)  # nox says each command it runs
+    assert masking.MASK in echoed.err
+    assert found_in(forms, tmp_path / "build", echoed.out, echoed.err) == []
 
 
-def test_a_crash_that_prints_a_secret_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tool that prints a secret while it crashes, in clear and encoded, leaves it in no log and no statement."""
-    code = (
-        "import base64, os, subprocess, sys; sys.path[:0] = {!r}\n"
-        "from pathlib import Path\n"
-        "from sealrun import sandbox, errors\n"
-        "s = os.environ['MY_SERVICE_TOKEN']; place = Path({!r})\n"
-        "script = 'import base64, sys; print(sys.argv[1], base64.b64encode(sys.argv[1].encode())); raise ValueError(sys.argv[1])'\n"
-        "try: sandbox.run(sandbox.Command(name='x', argv=({!r}, '-I', '-c', script, s), cwd=place, environment={{}}, logs=place))\n"
-        "except errors.ToolFailed as error: print(error)\n"
-    ).format(sys.path, str(tmp_path), "/usr/bin/python3")
-    environment = {**os.environ, "MY_SERVICE_TOKEN": PLANTED}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    logs = "".join(path.read_text() for path in tmp_path.iterdir())
-    assert "[masked]" in logs
-    assert "[masked]" in done.stdout
-    for form in (PLANTED, base64.b64encode(PLANTED.encode()).decode()):
-        assert form not in logs + done.stdout + done.stderr
+@pytest.mark.parametrize("code", [0, 9])
+def test_what_a_tool_prints_or_dies_with_leaves_no_secret(
+    code: int, repository: Path, tmp_path: Path, planted: dict[str, str]
+) -> None:
+    """A tool that prints every secret in every form, and crashes or writes no report, is an error that shows none."""
+    forms = planted_forms(*SECRETS.values())
+    _replace_tool(repository, "audit", printed_forms(*SECRETS.values()), code)
+    done = sealrun(repository, "stage", "audit", "--fresh", **planted)
+    assert done.returncode == 4, done.stderr
+    assert masking.MASK in done.stderr or code == 0
+    assert found_in(forms, repository / "build", done.stdout, done.stderr) == []
+    (log,) = (repository / "build").glob("*/logs/audit/pip-audit.stderr")
+    assert masking.MASK in log.read_text()  # it was printed, and is kept without them
+
+
+def test_a_secret_in_the_configuration_is_refused_as_evidence(
+    repository: Path, tmp_path: Path, planted: dict[str, str]
+) -> None:
+    """A secret written into release.toml or a lock gets into no evidence, no log and no message."""
+    forms = planted_forms(*SECRETS.values())
+    release = repository / "examples" / "tiny-lm" / "release.toml"
+    text = release.read_text("utf-8")
+    for broken in (
+        text.replace("licence = ", f'licence = "{SECRETS["variable"]}" # '),
+        text + f'\nmy_token = "{SECRETS["variable"]}"\n',
+        text.replace('version = "', f'version = "{SECRETS["variable"]}'),
+        text + f"\n[[[ {SECRETS['variable']}\n",
+    ):
+        release.write_text(broken)
+        for stage in ("lock", "secrets"):
+            done = sealrun(repository, "stage", stage, "--fresh", **planted)
+            assert found_in(forms, repository / "build", done.stdout, done.stderr) == []
+
+
+def _replace_tool(repository: Path, name: str, printed: bytes, code: int) -> None:
+    """Give *repository* environments of its own, where the interpreter of *name* prints *printed* and ends with *code*."""
+    folder = repository / ".nox" / "venvs"
+    folder.unlink()
+    folder.mkdir()
+    for path in (ROOT / ".nox" / "venvs").iterdir():
+        if not path.name.startswith("."):
+            (folder / path.name).symlink_to(path)
+    venv = venvs.locate(repository, name).path
+    if not venv.exists():
+        pytest.skip(f"install {name} first")
+    mark = (venv / "sealrun-venv.json").read_bytes()
+    venv.unlink()
+    (venv / "bin").mkdir(parents=True)
+    (venv / "sealrun-venv.json").write_bytes(mark)
+    (venv / "said").write_bytes(printed + b"\n")
+    (venv / "bin" / "python").write_text(f"#!/bin/sh\ncat '{venv}/said'\ncat '{venv}/said' >&2\nexit {code}\n")
+    (venv / "bin" / "python").chmod(0o755)
