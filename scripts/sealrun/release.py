@@ -51,7 +51,10 @@ def _run_sessions(context: Context, options: Sequence[str], jobs: str) -> None:
     """Start nox for all stages and show how they go. A stage that fails does not stop those after it."""
     gc.enable()
     pipeline.forget(context)
-    for name in (f"{context.plan.title}.evidence.tar", f"{context.plan.title}.intoto.jsonl", "report.html"):
+    for name in (
+        *(f"{context.plan.title}{suffix}" for suffix in (".evidence.tar", ".intoto.jsonl", ".model.sig")),
+        "report.html",
+    ):
         (context.out / name).unlink(missing_ok=True)  # nobody may ship what an earlier run made
     logs = files.empty_folder(context.out / "logs" / "nox")
     noxfile = context.root / "noxfile.py"

@@ -106,14 +106,14 @@ def folder() -> Path:
     return path.resolve()
 
 
-def private(name: str) -> Path:
-    """Return the file that holds the private key *name*, made now if there is none.
+def private(name: str, *, p256: bool = False) -> Path:
+    """Return the file that holds the private key *name*, made now if there is none: of Ed25519, or of P-256.
 
     Raises UsageError when it, or its folder, can be used by others or is a link.
     """
     path = folder() / f"{name}.pem"
     if not path.exists(follow_symlinks=False):
-        _make(path)
+        _make(path, ec.generate_private_key(ec.SECP256R1()) if p256 else Ed25519PrivateKey.generate())
     for place, kind in ((path.parent, stat.S_ISDIR), (path, stat.S_ISREG)):
         info = place.stat(follow_symlinks=False)
         if not kind(info.st_mode):
@@ -216,10 +216,8 @@ def _sound(raw: bytes) -> bool:
     return pow(squared, (_P - 1) // 2, _P) == 1
 
 
-def _make(path: Path) -> None:
-    pem = Ed25519PrivateKey.generate().private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+def _make(path: Path, key: PrivateKey) -> None:
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         whole = Path(folder) / path.name
         files.write_bytes(whole, pem, mode=0o600)

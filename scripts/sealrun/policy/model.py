@@ -20,6 +20,7 @@ type Fraction = Annotated[float, Meta(ge=0, le=1)]
 type Count = Annotated[int, Meta(ge=0)]
 type Repository = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+\Z")]
 type RuntimeName = Literal["onnx", "transformers"]
+type Signed = Annotated[str, Meta(pattern=r"^(baseline|candidate|[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+)\Z")]
 type SafeFormat = Literal[
     "onnx", "onnx-data", "safetensors", "gguf", "json", "jsonl", "csv", "text", "sentencepiece", "parquet", "arrow"
 ]
@@ -160,12 +161,14 @@ class WaiverGate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class ModelGate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Formats a model or data folder may hold, the ONNX operator domains known, and the repositories trusted as a source.
 
+    `signers` names whose OMS signature a model must carry: a role or a repository, and a key file of `policy/signers/`.
     What may hold a pickle is no format to admit: a waiver admits one file of it, by digest.
     """
 
     formats: tuple[SafeFormat, ...]
     onnx_domains: tuple[str, ...]
     trusted_repositories: tuple[Repository, ...] = ()
+    signers: dict[Signed, Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]+\.pub\Z")]] = {}
 
 
 class SecretsGate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

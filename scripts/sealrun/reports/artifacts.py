@@ -26,6 +26,11 @@ class Artifacts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self.baseline if role == "baseline" else self.candidate
 
 
+def manifest_of(role: str) -> str:
+    """Return the name of the OMS manifest of *role* (`baseline`, `candidate` or `data`) in the model stage's evidence."""
+    return f"{role}.oms.json"
+
+
 def load(folder: Path) -> Artifacts:
     """Return the digests in the model stage's evidence *folder*. Raises VerificationFailed or InputMissing."""
     return files.decode(files.read_bytes(folder / FILE, "model gate"), Artifacts, FILE, VerificationFailed)

@@ -5,8 +5,8 @@ does not stop the bundle, which then says FAILED; a stage that ended in an error
 recipient would before it is handed over.
 
 Leaves: `source.json` (commit, clean or not), `changes.json` (what differs from the commit), `release.pub` (the key that signs),
-`checklist.json`, `ml-bom.cdx.json`; and beside the evidence `NAME-VERSION.evidence.tar`, `NAME-VERSION.intoto.jsonl` and
-`report.html`.
+`models.pub` (the key of the model signature), `checklist.json`, `ml-bom.cdx.json`; and beside the evidence
+`NAME-VERSION.evidence.tar`, `NAME-VERSION.intoto.jsonl`, `report.html`, and for a release that passed `NAME-VERSION.model.sig`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sealrun import __version__, digest, files
 from sealrun.errors import SealrunError, UsageError, VerificationFailed
-from sealrun.evidence import attest, bundle, checklist, keys, manifest, sign, signers, source, trust
+from sealrun.evidence import attest, bundle, checklist, keys, manifest, oms, sign, signers, source, trust
 from sealrun.evidence.statement import StageStatement
 from sealrun.evidence.verify import verify
 from sealrun.outcome import Judgement, Outcome, Verdict, check
@@ -39,6 +39,7 @@ def _inputs(context: Context) -> Mapping[str, digest.Sha256]:
     return {
         "source": digest.of_json([found.commit, list(changes)]),
         "key/release": signers.release_public().keyid,
+        "key/models": oms.public_key().keyid,
         **{f"requirements/{name}": sha256 for name, (sha256, _) in _locks(context).items()},
     }
 
@@ -48,6 +49,7 @@ def _gather(context: Context, work: Work) -> None:
     files.write_json(work.out / "source.json", found)
     files.write_json(work.out / "changes.json", changes)
     files.write_bytes(work.out / "release.pub", signers.release_public().pem)
+    files.write_bytes(work.out / "models.pub", oms.public_key().pem)
 
 
 def _judge(context: Context) -> Judgement:
@@ -130,7 +132,7 @@ def _writes(context: Context, said: Mapping[str, StageStatement]) -> Outcome:
 
 def _strays(context: Context, said: Mapping[str, StageStatement]) -> Iterator[str]:
     """Yield what lies in the release's folder and is nobody's."""
-    ours = _OURS | {context.plan.title + suffix for suffix in (bundle.SUFFIX, sign.SUFFIX)}
+    ours = _OURS | {context.plan.title + suffix for suffix in (bundle.SUFFIX, sign.SUFFIX, oms.SUFFIX)}
     yield from (path.name for path in context.out.iterdir() if path.name not in ours)
     for folder, known in (("statements", {f"{name}.json" for name in (*said, "bundle")}), ("evidence", {*said, "bundle"})):
         yield from (f"{folder}/{path.name}" for path in (context.out / folder).iterdir() if path.name not in known)
@@ -229,6 +231,7 @@ def _seal(context: Context, own: StageStatement) -> None:
     tar = bundle.build({bundle.MANIFEST: listed, **members})
     fingerprint, sha256 = key.fingerprint, digest.of_bytes(tar)
     path = context.out / f"{title}{bundle.SUFFIX}"
+    _sign_candidate(context.out / f"{title}{oms.SUFFIX}", members if passed else {})
     if _is_sealed(path, sha256, fingerprint):
         return
     from sealrun.reports import html  # its template engine is not needed when nothing changed
@@ -242,6 +245,15 @@ def _seal(context: Context, own: StageStatement) -> None:
     except SealrunError:
         path.unlink()  # what a recipient would refuse is not handed over
         raise
+
+
+def _sign_candidate(path: Path, members: Mapping[str, bytes]) -> None:
+    """Give a released candidate its signature; one that is not released keeps none."""
+    listed = members.get(f"evidence/model/{artifacts.manifest_of('candidate')}")
+    if listed is None:
+        path.unlink(missing_ok=True)
+    else:
+        oms.write(path, listed)
 
 
 def _envelopes(

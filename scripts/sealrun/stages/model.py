@@ -6,11 +6,13 @@ counts for other bytes than those whose digest it carries; whatever is or asks f
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from msgspec import Struct, structs
 
 from sealrun import digest, files
-from sealrun.errors import ToolFailed
+from sealrun.errors import ToolFailed, VerificationFailed
+from sealrun.evidence import oms
 from sealrun.outcome import Finding, Judgement, Outcome, OutcomeKind, Severity, check
 from sealrun.policy import judge as policy
 from sealrun.policy.model import DataRef, ModelRef
@@ -52,7 +54,9 @@ def _gather(context: Context, work: Work) -> None:
     files.write_json(work.tmp / "job.json", job)
     files.write_json(work.out / LISTING, listing)
     if not context.targets:
-        files.write_json(work.out / artifacts.FILE, _artifacts(context, listing))
+        found = _artifacts(context, listing)
+        files.write_json(work.out / artifacts.FILE, found)
+        _leave_manifests(context, work, listing, found)
     script = work.inside("scan_model.py", str(work.tmp / "job.json"), str(work.out / VERDICTS))
     work.run("scan_model", "model", script)
 
@@ -65,7 +69,7 @@ def _judge(context: Context) -> Judgement:
         "model.digests": [] if context.targets else list(_unpinned(context, listing)),
         "model.formats": list(_inadmissible(context, listing, report.files)),
         "model.code": [_code(v, text) for v in report.files for text in v.code],
-        "model.source": [] if context.targets else list(_untrusted(context)),
+        "model.source": [] if context.targets else [*_untrusted(context), *_unsigned(context, listing)],
         "data.offline": [] if context.targets else list(_online(report)),
     }
     judged = {control: _waive(context, control, problems) for control, problems in found.items()}
@@ -87,6 +91,26 @@ def _artifacts(context: Context, listing: Listing) -> Artifacts:
 
     data = tuple(digest.FileDigest(path=context.plan.release.data.path, sha256=e.sha256, size=e.size) for e in of("data"))
     return Artifacts(baseline=of("baseline"), candidate=of("candidate"), data=data)
+
+
+def _leave_manifests(context: Context, work: Work, listing: Listing, found: Artifacts) -> None:
+    """Leave what was found as OMS manifests, and the signatures that came with the models."""
+    placed = inventory.places(context.plan, ())
+    for role, name in (("baseline", f"{context.plan.release.name}-baseline"), ("candidate", context.plan.release.name)):
+        beside = [path.partition("/")[2] for path in listing.unlisted if inventory.is_documentation(path)]
+        payload = oms.statement(name, found.model(role), beside)
+        files.write_bytes(work.out / artifacts.manifest_of(role), payload)
+        if f"{role}/{oms.SIGNATURE}" in listing.digests():
+            data = files.read_bytes(placed[role].file(oms.SIGNATURE), "model gate", limit=oms.MAX_SIGNATURE)
+            files.write_bytes(work.out / _signature_of(role), data)
+    single = tuple(digest.FileDigest(path=".", sha256=entry.sha256, size=entry.size) for entry in found.data)
+    files.write_bytes(
+        work.out / artifacts.manifest_of("data"), oms.statement(Path(context.plan.release.data.path).name, single)
+    )
+
+
+def _signature_of(role: str) -> str:
+    return f"{role}.sig"
 
 
 def _check_coverage(listing: Listing, report: FormatReport) -> None:
@@ -156,6 +180,29 @@ def _untrusted(context: Context) -> Iterator[_Problem]:
             yield _Problem(rule="revision", path=role, message=f"lies in the cache of {where}, which is not its source")
 
 
+def _unsigned(context: Context, listing: Listing) -> Iterator[_Problem]:
+    """Yield where a model lacks the signature that policy asks for, or is not what was signed."""
+    signers, seen = context.plan.gates.model.signers, listing.digests()
+    for role, ref in inventory.models(context.plan).items():
+        signer = signers.get(role) or signers.get(ref.source.repository or "")
+        if signer is None:
+            continue
+        where = f"{role}/{oms.SIGNATURE}"
+        if where not in seen:
+            yield _Problem(rule="signature", path=where, message=f"is missing; policy asks for one by {signer}")
+            continue
+        try:
+            data = files.read_bytes(context.evidence("model") / _signature_of(role), where)
+            signed = oms.verify(data, files.read_bytes(context.root / "policy" / "signers" / signer, "policy"), where)
+        except VerificationFailed as problem:
+            yield _Problem(rule="signature", path=where, message=str(problem).removeprefix(f"{where}: "))
+            continue
+        for name in sorted(ref.files.keys() - {oms.SIGNATURE}):
+            if f"{role}/{name}" in seen and signed.get(name) != seen[f"{role}/{name}"]:
+                what = "is not covered by the signature" if name not in signed else "is not the file that was signed"
+                yield _Problem(rule="signature", path=f"{role}/{name}", message=what)
+
+
 def _online(report: FormatReport) -> Iterator[_Problem]:
     """Yield what the probe in the sandbox missed."""
     for switch in OFFLINE_SWITCHES:
@@ -220,7 +267,11 @@ _LINES = {
     "model.digests": ("exactly the pinned files, byte for byte", "{files} files, each pinned or documentation", LISTING),
     "model.formats": ("formats that policy admits, well formed, one per file", "{files} files in admitted formats", VERDICTS),
     "model.code": ("no code, and nothing that asks for it", "{files} files, no code in them", VERDICTS),
-    "model.source": ("a local path, or a trusted repository at a 40-hex revision", "local paths or trusted revisions", ""),
+    "model.source": (
+        "local, or trusted at a 40-hex revision; signed where policy says so",
+        "local or trusted, signed where asked",
+        "",
+    ),
     "data.offline": ("pinned local data, offline switches on, network denied", "seen so by a probe in the sandbox", VERDICTS),
 }
 

@@ -13,6 +13,7 @@ import pytest
 
 from sealrun import digest, files, venvs
 from sealrun.errors import InputMissing, ToolFailed, UsageError, VerificationFailed
+from sealrun.evidence import keys, oms
 from sealrun.outcome import OutcomeKind, Verdict
 from sealrun.policy.model import Source
 from sealrun.reports import artifacts, inventory
@@ -645,3 +646,77 @@ def test_a_file_swapped_after_the_gate_is_caught(root: Path) -> None:
     flip(root / "candidate" / "model.safetensors")
     with pytest.raises(VerificationFailed, match=r"candidate/model\.safetensors is no longer what the model gate judged"):
         certify._require_untouched(context)
+
+
+# -- who signed them
+
+
+def with_signer(root: Path, role: str = "baseline", name: str = "owner.pub") -> None:
+    """Let policy ask for a signature of *role* by the key of this test."""
+    gates = root / "policy" / "gates.toml"
+    gates.write_text(gates.read_text().replace("[model]\n", f'[model]\nsigners = {{ {role} = "{name}" }}\n'))
+    (root / "policy" / "signers").mkdir(exist_ok=True)
+    (root / "policy" / "signers" / "owner.pub").write_bytes(oms.public_key().pem)
+
+
+def signed(root: Path, *without: str) -> Path:
+    """Sign the baseline as its owner would, and pin it so."""
+    names = [name for name in files.walk_files(root / "baseline") if name not in without]
+    oms.write(root / "baseline" / oms.SIGNATURE, oms.statement("b", digest.describe_files(root / "baseline", names)))
+    return repin(root, "baseline")
+
+
+def unsigned(root: Path) -> list[str]:
+    """Return what the gate says of signatures, with the evidence as it would be gathered now."""
+    context = context_of(root)
+    listing = inventory.look(context.plan, ())
+    signature = root / "baseline" / oms.SIGNATURE
+    if signature.exists():
+        files.write_bytes(files.empty_folder(context.evidence("model")) / "baseline.sig", signature.read_bytes())
+    return [f"{problem.path}: {problem.message}" for problem in model._unsigned(context, listing)]
+
+
+@pytest.fixture
+def keyed(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The repository, whose policy asks for a signature of the baseline."""
+    monkeypatch.setenv("SEALRUN_KEYS", str(tmp_path / "keys"))
+    with_signer(root)
+    return root
+
+
+def test_a_signature_that_policy_asks_for_must_be_there(keyed: Path) -> None:
+    """None at all is not a signed model."""
+    assert unsigned(keyed) == ["baseline/model.sig: is missing; policy asks for one by owner.pub"]
+
+
+def test_a_signed_model_is_what_was_signed(keyed: Path) -> None:
+    """All pinned files, byte for byte; one changed and pinned again, or one more, is no longer what its owner signed."""
+    assert unsigned(signed(keyed)) == []
+    flip(keyed / "baseline" / "model.onnx")
+    (keyed / "baseline" / "more.json").write_text("{}")
+    assert unsigned(repin(keyed, "baseline")) == [
+        "baseline/model.onnx: is not the file that was signed",
+        "baseline/more.json: is not covered by the signature",
+    ]
+
+
+def test_a_signature_by_somebody_else_is_none(keyed: Path) -> None:
+    """The key that policy names, and no other."""
+    signed(keyed)
+    other = keys.private("other", p256=True)
+    (keyed / "policy" / "signers" / "owner.pub").write_bytes(keys.public_key(other).pem)
+    assert unsigned(keyed) == ["baseline/model.sig: is not by the key that policy names, or was changed"]
+
+
+@pytest.mark.e2e
+def test_a_signed_model_passes_the_whole_gate(real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signature is evidence, the manifests are OMS statements, and without the signature model.source fails."""
+    monkeypatch.setenv("SEALRUN_KEYS", str(tmp_path / "keys"))
+    with_signer(signed(real))
+    context = context_of(real)
+    assert execute(model.STAGE, context).verdict is Verdict.PASSED
+    stated = json.loads((context.evidence("model") / "candidate.oms.json").read_bytes())
+    named = {resource["name"]: resource["digest"] for resource in stated["predicate"]["resources"]}
+    assert named == context.plan.release.candidate.files
+    (real / "baseline" / oms.SIGNATURE).unlink()
+    assert "model.source" in failed(execute(model.STAGE, context_of(repin(real, "baseline"))))
