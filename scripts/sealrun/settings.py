@@ -35,6 +35,10 @@ _PRIVATE = (
     "NUMBA_CACHE_DIR",
 )  # fmt: skip
 
+# The line of a path file that keeps the host's `sitecustomize` out of an environment: a Python imports one from wherever it
+# lies once all path files are read, unless there is one already. The advisory guard comes as one, and may.
+NO_SITECUSTOMIZE = b'import os, sys; "SEALRUN_GUARD" in os.environ or sys.modules.setdefault("sitecustomize", sys)\n'
+
 SHORTEST_SECRET = 6  # characters; anything shorter stands in too many texts by chance
 _SECRET_NAME = re.compile(
     r"token(?!iz)|secret|passw|passphrase|credential|api_?key|access_?key|private_?key|signing_?key|authorization|cookie"

@@ -21,9 +21,6 @@ from sealrun.errors import InputMissing, ToolFailed
 _MARK = "sealrun-venv.json"
 _LAYOUT = 2  # raise it when what is put into an environment changes without its lock changing
 _PATH_FILE = "sealrun.pth"
-# A Python imports `sitecustomize` from wherever it lies once all path files are read, unless there is one already; the
-# advisory guard comes as one.
-_NO_SITECUSTOMIZE = b'import os, sys; "SEALRUN_GUARD" in os.environ or sys.modules.setdefault("sitecustomize", sys)\n'
 _INSTALL_SECONDS = 1800.0
 
 
@@ -135,7 +132,7 @@ def _make(root: Path, environment: Environment, venv: Venv) -> None:
             "--only-binary", ":all:", *_origin(), "--requirements", str(lock_path(root, environment.name)),
             hint=environment.name)  # fmt: skip
         (packages,) = (venv.path / "lib").glob("python*/site-packages")
-        files.write_bytes(packages / _PATH_FILE, _NO_SITECUSTOMIZE)
+        files.write_bytes(packages / _PATH_FILE, settings.NO_SITECUSTOMIZE)
         with files.private_folder() as home:
             smoke = (str(venv.program(environment.smoke[0])), *environment.smoke[1:])
             sandbox.run(

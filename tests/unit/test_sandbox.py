@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -186,6 +187,41 @@ def test_offline_switches_and_nothing_private_reach_the_program(place: Path, mon
     assert "PYTHONPATH" not in seen
     for name in ("HF_DATASETS_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         assert f"('{name}', '1')" in seen
+
+
+def test_every_cache_is_private_and_no_address_of_an_index_is_seen(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Caches of runtimes lie in the program's own folder; where packages come from is the installation's business alone."""
+    for name in ("PIP_INDEX_URL", "UV_INDEX", "HTTPS_PROXY", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "NETRC"):
+        monkeypatch.setenv(name, "/nowhere")
+        assert name in settings.install_environment()
+        assert name not in settings.judged_environment(place)
+    seen = settings.judged_environment(place)
+    for name in ("HOME", "HF_HOME", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "CUDA_CACHE_PATH", "MPLCONFIGDIR"):
+        assert seen[name] == str(place)
+
+
+def test_what_surrounds_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container and a conda environment are named, for run.json and the doctor."""
+    monkeypatch.setenv("CONDA_DEFAULT_ENV", "science")
+    monkeypatch.setenv("container", "podman")
+    assert settings.host_facts() == {"container": "podman", "conda": "science"}
+
+
+def test_no_customization_of_the_host_takes_part(place: Path) -> None:
+    """A sitecustomize beside the standard library, a path file and a user site of the host run in no environment of ours."""
+    host, venv = place / "host", place / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
+    host.mkdir()
+    (host / "sitecustomize.py").write_text("print('customized')")
+    (host / "usercustomize.py").write_text("print('customized')")
+    (packages,) = (venv / "lib").glob("python*/site-packages")
+    shown = (str(venv / "bin" / "python"), "-c", "print('ran')")
+    told = {"PYTHONPATH": str(host), "PATH": "/usr/bin:/bin"}
+    assert "customized" in subprocess.run(shown, env=told, capture_output=True, text=True, check=True).stdout
+    (packages / "sealrun.pth").write_bytes(settings.NO_SITECUSTOMIZE)
+    assert subprocess.run(shown, env=told, capture_output=True, text=True, check=True).stdout == "ran\n"
+    assert sandbox.run(command(place, "", argv=shown, environment=settings.judged_environment(place / "out"))).exit_code == 0
+    assert (place / "logs" / "probe.stdout").read_text() == "ran\n"
 
 
 def test_the_barrier_is_cheap(place: Path) -> None:
