@@ -56,4 +56,13 @@ ns = Collection(
         "policy",
         task_of("policy.pin"),
     ),
+    Collection(
+        "store",
+        task_of("store.add"),
+        task_of("store.check"),
+        task_of("store.hold"),
+        task_of("store.list"),
+        task_of("store.prune"),
+        task_of("store.unhold"),
+    ),
 )

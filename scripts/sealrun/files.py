@@ -232,7 +232,16 @@ def write_bytes(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = T
 
 def sync_folder(path: Path) -> None:
     """Wait until the names in the folder *path* are on the disk: a rename is not, when the file is. Raises OSError."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _sync(path, os.O_DIRECTORY)
+
+
+def sync_file(path: Path) -> None:
+    """Wait until the bytes of *path* are on the disk. Raises OSError."""
+    _sync(path, 0)
+
+
+def _sync(path: Path, flags: int) -> None:
+    handle = os.open(path, os.O_RDONLY | flags | os.O_CLOEXEC)
     try:
         os.fsync(handle)
     finally:

@@ -60,6 +60,10 @@ NOT_RUN = {
     "python3 scripts/bootstrap.py promote NAME-VERSION.evidence.tar --to staging": "needs a production release of today: run by "
     "tests/e2e/test_promotion.py",
     "python3 scripts/bootstrap.py ledger.verify": "the same",
+    "python3 scripts/bootstrap.py store.add NAME-VERSION.evidence.tar --store path/to/store": "the same",
+    "python3 scripts/bootstrap.py store.list --store path/to/store": "the same",
+    "python3 scripts/bootstrap.py store.check --store path/to/store": "the same",
+    "python3 scripts/bootstrap.py store.prune --store path/to/store": "the same",
     "git clone https://example.com/sealrun.git && cd sealrun": "stands for the repository's own address",
     "INVARLOCK_ALLOW_NETWORK=1 .venv/bin/nox -s advisories": "fetches from the public network; the tests take a small export "
     "in the same layout",

@@ -17,14 +17,14 @@ LAYERS = (
     {"engines"},
     {"scoring"},
     {"explanation"},
-    {"stage", "advisories", "command", "fetch", "locks", "pin", "promotion"},
+    {"stage", "advisories", "command", "fetch", "locks", "pin", "promotion", "store"},
     {"reports"},
     {"policy", "evidence"},
-    {"venvs", "sandbox"},
+    {"places", "venvs", "sandbox"},
     {"clock", "digest", "errors", "files", "masking", "outcome", "settings"},
 )
-WITHIN = {"advisories", "engines", "sessions", "release", "doctor", "scaffold", "console", "result", "reports", "policy",
-          "evidence", "venvs", "sandbox", "clock", "digest", "errors", "files", "masking", "outcome", "settings", "__main__", "program"}  # fmt: skip
+WITHIN = {"advisories", "engines", "promotion", "store", "sessions", "release", "doctor", "scaffold", "console", "result",
+          "reports", "policy", "evidence", "venvs", "sandbox", "clock", "digest", "errors", "files", "masking", "outcome", "settings", "__main__", "program"}  # fmt: skip
 
 
 def modules() -> list[Path]:
