@@ -54,6 +54,7 @@ ns = Collection(
     ),
     Collection(
         "policy",
+        task_of("policy.fetch"),
         task_of("policy.pin"),
     ),
     Collection(

@@ -6,6 +6,7 @@ stage that was killed simply has none. Stages are found by looking: one module i
 """
 
 import importlib
+import importlib.util
 import pkgutil
 import platform
 import shutil
@@ -24,6 +25,7 @@ from sealrun.outcome import Judgement, Verdict, verdict
 from sealrun.stage import Context, Stage, Work, check_files, context_of
 
 _RAN_NOTHING = "unused"
+_LOADED: dict[str, Stage] = {}  # stages of the repository that is judged
 
 
 class Progress(Struct, frozen=True, kw_only=True):
@@ -38,10 +40,27 @@ class Progress(Struct, frozen=True, kw_only=True):
     exit_code: int = 0
 
 
+def load(module: Path) -> Stage:
+    """Return the stage that the file *module* declares as STAGE, and know it from now on. Raises UsageError."""
+    spec = importlib.util.spec_from_file_location(f"sealrun_stage_{module.stem}", module)
+    if spec is None or spec.loader is None or not module.is_file():
+        raise UsageError(f"{module}: no Python module, expected one that declares STAGE; correct the path given to register()")
+    declared = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(declared)
+    stage = getattr(declared, "STAGE", None)
+    if not isinstance(stage, Stage):
+        raise UsageError(f"{module}: declares no STAGE, expected a sealrun.stage.Stage; see CONTRIBUTING.md, Add a stage")
+    if stage.name in stages():
+        raise UsageError(f"{module}: got the stage {stage.name!r}, which Sealrun has itself; call it otherwise")
+    _LOADED[stage.name] = stage
+    stages.cache_clear()
+    return stage
+
+
 @cache
 def stages() -> Mapping[str, Stage]:
     """Return every stage by name, each after those it requires."""
-    found = {
+    found = dict(_LOADED) | {
         info.name: importlib.import_module(f"{sealrun.stages.__name__}.{info.name}").STAGE
         for info in pkgutil.iter_modules(sealrun.stages.__path__)
     }
@@ -56,21 +75,24 @@ def stage_named(name: str) -> Stage:
     return stages()[name]
 
 
-def install(root: Path, name: str, config: Path | None = None) -> None:
+def install(root: Path, name: str, config: Path | None = None, tree: Path | None = None) -> None:
     """Install what the stage *name* needs for the release file *config*, or the environment of that name. Opens the network.
+
+    An environment that only the repository *tree* locks is its own.
 
     Raises UsageError, InputMissing or ToolFailed.
     """
     stage = stages().get(name)
-    if stage is None:
-        venvs.install(root, venvs.Environment(name=name, smoke=("python", "-c", "pass")))
-    elif stage.also is None:
-        for environment in stage.environments:
-            venvs.install(root, environment)
-    else:
+    environments: Sequence[venvs.Environment] = (venvs.Environment(name=name, smoke=("python", "-c", "pass")),)
+    heavy = False
+    if stage and stage.also and tree is None:
         plan = context_of(root, config).plan
-        for environment in stage.needs(plan).environments:
-            venvs.install(root, environment, heavy=plan.release.certify.heavy)
+        environments, heavy = stage.needs(plan).environments, plan.release.certify.heavy
+    elif stage:
+        environments = stage.environments
+    for environment in environments:
+        ours = tree is None or venvs.lock_path(root, environment.name).is_file()
+        venvs.install(root if ours else tree or root, environment, heavy=heavy)
 
 
 def execute(stage: Stage, context: Context, *, fresh: bool = False) -> statements.StageStatement:
@@ -193,7 +215,7 @@ def _upstream_digests(stage: Stage, context: Context) -> dict[str, digest.Sha256
 def _reuse_key(stage: Stage, context: Context, inputs: Mapping[str, digest.Sha256]) -> digest.Sha256:
     """Return the key under which tool output may be used again: inputs, locks, tools, and the plan without its day."""
     needs = stage.needs(context.plan)
-    locks = {e.name: venvs.locate(context.root, e.name).lock for e in needs.environments}
+    locks = {e.name: venvs.locate(context.keeper(e.name), e.name).lock for e in needs.environments}
     return digest.of_json(
         [
             stage.name,
@@ -285,9 +307,9 @@ def _tools(stage: Stage, context: Context) -> tuple[statements.Tool, ...]:
     return tuple(
         statements.Tool(
             name=distribution,
-            version=venvs.locked_version(venvs.lock_path(context.root, environment), distribution),
+            version=venvs.locked_version(venvs.lock_path(context.keeper(environment), environment), distribution),
             environment=environment,
-            lock=venvs.locate(context.root, environment).lock,
+            lock=venvs.locate(context.keeper(environment), environment).lock,
         )
         for distribution, environment in stage.needs(context.plan).tools
     )

@@ -15,6 +15,7 @@ from sealrun.evidence import statement as statements
 from sealrun.outcome import Judgement, Verdict
 from sealrun.policy.load import load_plan
 from sealrun.policy.model import Plan, Posture
+from sealrun.policy.repository import load_foreign_plan
 
 INSIDE = Path(__file__).parent / "inside"
 _MIB = 1024**2
@@ -22,15 +23,25 @@ _MIB = 1024**2
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """Where a stage works. `root` holds policy and requirements, `out` is `build/NAME-VERSION`, `targets` are explicit
+    """Where a stage works. `root` is the repository that is judged, `out` is `build/NAME-VERSION`, `targets` are explicit
     things to judge instead of the release's own (`nox -s audit -- LOCK...`), `since` the revision whose history needs no
-    look (`nox -s secrets -- --since REV`)."""
+    look (`nox -s secrets -- --since REV`). `home` is Sealrun's checkout where that is another one than `root`."""
 
     plan: Plan
     root: Path
     out: Path
     targets: tuple[Path, ...] = ()
     since: str = ""
+    home: Path | None = None
+
+    @property
+    def tools(self) -> Path:
+        """The checkout whose `requirements/` lock the tools' environments, and whose rules the secret scan has."""
+        return self.home or self.root
+
+    def keeper(self, environment: str) -> Path:
+        """The folder whose `requirements/` lock *environment*: ours, or the judged repository's for what is its own alone."""
+        return self.tools if venvs.lock_path(self.tools, environment).is_file() else self.root
 
     def evidence(self, stage: str) -> Path:
         """The folder that *stage* leaves its evidence in."""
@@ -87,7 +98,7 @@ class Work:
         *name* names its log files; `success` are the exit codes of a tool that worked; `seconds` bounds its wall clock
         (default: the policy's limit for this stage). Raises ToolFailed or InputMissing.
         """
-        venv = venvs.existing(self.context.root, environment)
+        venv = venvs.existing(self.context.keeper(environment), environment)
         plan, root = self.context.plan, self.context.root
         limits = plan.gates.limits
         return sandbox.start(
@@ -169,20 +180,27 @@ def plan_of(root: Path, config: Path | None) -> Plan:
     return load_plan(root, config, clock.judged_at(settings.variable("SOURCE_DATE_EPOCH")))
 
 
-def context_of(
-    root: Path, config: Path | None, out: Path | None = None, targets: tuple[Path, ...] = (), since: str = ""
-) -> Context:
-    """Return the context for the release file *config*, with outputs below *out* (default: `build` of *root*).
+def foreign_plan_of(home: Path, tree: Path) -> Plan:
+    """Return the plan for judging the repository *tree* by Sealrun's checkout *home*. Raises UsageError or InputMissing."""
+    return load_foreign_plan(home, tree, clock.judged_at(settings.variable("SOURCE_DATE_EPOCH")))
 
-    Raises UsageError or InputMissing.
+
+def context_of(
+    root: Path, config: Path | None, out: Path | None = None, targets: tuple[Path, ...] = (), since: str = "",
+    tree: Path | None = None,
+) -> Context:  # fmt: skip
+    """Return the context for the release file *config* of the checkout *root*, or for judging the repository *tree*.
+
+    Outputs lie below *out* (default: `build` of what is judged). Raises UsageError or InputMissing.
     """
-    root = root.resolve()
-    plan = plan_of(root, config)
-    name = "supply-chain" if targets or since else plan.title
-    below = files.output_folder(root / (out or "build"))
+    root, tree = root.resolve(), (tree or root).resolve()
+    plan = plan_of(root, config) if tree == root else foreign_plan_of(root, tree)
+    name = "supply-chain" if targets or since or tree != root else plan.title
+    below = files.output_folder(tree / (out or "build"))
     if (below / name).is_symlink():
         raise UsageError(f"--out: {below / name} is a link; remove it, or choose another folder")
-    return Context(plan=plan, root=root, out=below / name, targets=targets, since=since)
+    home = None if tree == root else root
+    return Context(plan=plan, root=tree, out=below / name, targets=targets, since=since, home=home)
 
 
 def _named(plan: Plan) -> list[Path]:

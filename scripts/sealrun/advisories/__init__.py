@@ -13,12 +13,14 @@ from pathlib import Path
 from sealrun import digest, files
 from sealrun.advisories import download, sources
 from sealrun.errors import UsageError
+from sealrun.policy.repository import load_repository
 from sealrun.reports import index, osv, snapshot
 from sealrun.reports.lockfiles import read_locks
 from sealrun.reports.osv import Advisory
 from sealrun.reports.snapshot import Facts, Rejected, Snapshot
 
 _DOWNLOADED = "all.zip"
+_MAX_POLICY = 1024 * 1024
 
 
 def refresh(
@@ -37,6 +39,26 @@ def refresh(
             download.download(source, path)
         return _index(path, folder, sha256=sha256, origin=origin or (source if download.is_url(source) else path.name),
                       licence=licence)  # fmt: skip
+
+
+def fetch_policy(root: Path) -> Path | None:
+    """Fetch the gates that `policy/repository.toml` of *root* names by address; return where they lie, None when it names none.
+
+    Raises UsageError (another digest), InputMissing (the network is not opted in) or ToolFailed.
+    """
+    named = load_repository(root).gates
+    if named is None or not download.is_url(named.source):
+        return None
+    target = named.at(root)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    arriving = target.with_name(f"{target.name}.arriving")
+    download.download(named.source, arriving, limit=_MAX_POLICY)
+    found = digest.of_file(arriving)
+    if found != named.sha256:
+        arriving.unlink()
+        raise UsageError(f"policy/repository.toml: {named.source}: got sha256 {found}, expected {named.sha256}; correct either")
+    arriving.replace(target)
+    return target
 
 
 def _index(source: Path, folder: Path, *, sha256: str, origin: str, licence: str) -> Snapshot:

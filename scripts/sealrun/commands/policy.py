@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from sealrun.command import Command, config_option
 
@@ -21,7 +22,26 @@ def _pin(options: argparse.Namespace) -> int:
     return result.EXIT_FAILED if options.check and changed else result.EXIT_PASSED
 
 
+def _fetch_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tree", type=Path, metavar="DIR", help="the repository (default: our own checkout)")
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from sealrun import advisories
+
+    tree = (options.tree or options.root).resolve()
+    fetched = advisories.fetch_policy(tree)
+    print(f"fetched: {fetched}" if fetched else "policy/repository.toml names nothing to fetch", file=sys.stderr)
+    return 0
+
+
 COMMANDS = (
+    Command(
+        name="policy.fetch",
+        summary="Fetch the policy that policy/repository.toml names of the organisation's; opens the network",
+        arguments=_fetch_arguments,
+        run=_fetch,
+    ),
     Command(
         name="policy.pin",
         summary="Show how the pins of release.toml differ from the files, and write them",

@@ -9,6 +9,8 @@ from sealrun.command import Command, release_options
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("stage")
     parser.add_argument("targets", nargs="*", type=Path, help="judge these instead of the release's own")
+    parser.add_argument("--tree", type=Path, metavar="DIR", help="judge this repository instead of Sealrun's own checkout")
+    parser.add_argument("--load", type=Path, metavar="FILE", help="a module of that repository that declares the stage")
     parser.add_argument("--since", default="", metavar="REV", help="secrets: leave out the history that REV reaches")
     release_options(parser)
     parser.add_argument(
@@ -25,10 +27,12 @@ def _run(options: argparse.Namespace) -> int:
     from sealrun.stage import context_of
 
     sandbox.end_with_parent()
+    if options.load:
+        pipeline.load(options.load)
     if options.targets and not pipeline.stage_named(options.stage).takes_targets:
         taking = ", ".join(name for name, stage in pipeline.stages().items() if stage.takes_targets)
         raise UsageError(f"{options.stage}: judges a release, got {options.targets[0]}; files and folders are for {taking}")
-    context = context_of(options.root, options.config, options.out, tuple(options.targets), options.since)
+    context = context_of(options.root, options.config, options.out, tuple(options.targets), options.since, options.tree)
     predicate = pipeline.execute(pipeline.stage_named(options.stage), context, fresh=options.fresh).predicate
     console.stage_summary(predicate, pipeline.progress_of(context, options.stage))
     code = predicate.error_code or (result.EXIT_PASSED if predicate.verdict is Verdict.PASSED else result.EXIT_FAILED)

@@ -11,12 +11,12 @@ from sealrun.errors import InputMissing, UsageError
 from sealrun.policy.model import Checklist, Gates, Plan, Release, Retention
 from sealrun.policy.waivers import load_waivers
 
-_EXAMPLE = Path("examples", "tiny-lm", "release.toml")
+EXAMPLE = Path("examples", "tiny-lm", "release.toml")
 
 
 def find_config(root: Path, config: Path | None) -> Path:
     """Return the release file: *config*, else `release.toml` of *root*, else the shipped example's. Raises InputMissing."""
-    candidates = [config] if config else [root / "release.toml", root / _EXAMPLE]
+    candidates = [config] if config else [root / "release.toml", root / EXAMPLE]
     for candidate in candidates:
         if candidate.is_file():
             return candidate.resolve()
@@ -37,14 +37,15 @@ def load_plan(root: Path, config: Path | None, judged_at: date) -> Plan:
         gates=gates,
         waivers=load_waivers(policy, gates.waivers, judged_at),
         retention=files.load_toml(policy / "retention.toml", Retention),
-        policy=_describe(policy),
+        policy=describe(policy),
         judged_at=judged_at,
     )
     _cross_check(plan, release_file)
     return plan
 
 
-def _describe(policy: Path) -> digest.Manifest:
+def describe(policy: Path) -> digest.Manifest:
+    """Return the digests of the files of a policy, its texts for people left out."""
     return digest.describe_files(policy, [name for name in files.walk_files(policy) if not name.endswith(".md")])
 
 

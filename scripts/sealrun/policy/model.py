@@ -250,7 +250,8 @@ class Retention(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Plan(Struct, frozen=True, kw_only=True):
     """Everything a run is held against, read once. `content` is its digest without `judged_at`, `digest` with it.
 
-    `file` is the release file itself.
+    `file` is the release file itself; `advisories` the sha256 of the source that the organisation's advisories must come from,
+    empty where it names none.
     """
 
     file: Path
@@ -262,6 +263,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     retention: Retention
     policy: digest.Manifest
     judged_at: date
+    advisories: str = ""
 
     @property
     def base(self) -> Path:

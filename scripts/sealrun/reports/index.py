@@ -50,6 +50,11 @@ def known(root: Path, packages: Collection[str]) -> tuple[Snapshot, Facts]:
     return about(root / FOLDER, index, packages)
 
 
+def has_any(root: Path) -> bool:
+    """Whether *root* has advisories of its own: an index, or those committed with its policy."""
+    return (root / FOLDER / FILE).is_file() or (root / snapshot.FOLDER / snapshot.SNAPSHOT).is_file()
+
+
 def latest(root: Path) -> Snapshot:
     """Return the snapshot that an audit of *root* would use. Raises InputMissing or UsageError."""
     index = _chosen(root)

@@ -16,7 +16,7 @@ from msgspec import structs
 from packaging.version import Version
 
 from sealrun import digest, files, venvs
-from sealrun.errors import ToolFailed
+from sealrun.errors import InputMissing, ToolFailed
 from sealrun.outcome import Finding, Judgement, Outcome, OutcomeKind, check
 from sealrun.policy import judge as policy
 from sealrun.policy.model import Plan
@@ -35,7 +35,7 @@ _CLOCK_SKEW_DAYS = 1
 
 def _inputs(context: Context) -> Mapping[str, digest.Sha256]:
     locks = read_locks(context.root, context.targets)
-    taken, _ = index.known(context.root, _names(locks))
+    taken, _ = _known(context, locks)
     return {
         **{lock.path: lock.sha256 for lock in locks},
         f"advisories/{snapshot.FACTS}": taken.facts_sha256,
@@ -45,7 +45,7 @@ def _inputs(context: Context) -> Mapping[str, digest.Sha256]:
 
 def _gather(context: Context, work: Work) -> None:
     locks = read_locks(context.root, context.targets)
-    taken, facts = index.known(context.root, _names(locks))
+    taken, facts = _known(context, locks)
     snapshot.write(work.out, taken, facts)
     files.write_json(work.out / "locks.json", Locks(locks=tuple(map(_without_hashes, locks))))
     files.write_json(work.tmp / "facts.json", Facts(advisories=(*facts.advisories, _canary())))
@@ -73,6 +73,21 @@ def _judge(context: Context) -> Judgement:
         findings=(*gaps, *judged.findings),
         reports={"openvex.json": vex} if vex else {},
     )
+
+
+def _known(context: Context, locks: Sequence[Lock]) -> tuple[Snapshot, Facts]:
+    """Return what is known of the packages in *locks*: by the advisories of the judged repository, else by our own.
+
+    Raises InputMissing, also for others than those that its organisation names.
+    """
+    place = context.root if index.has_any(context.root) else context.tools
+    taken, facts = index.known(place, _names(locks))
+    if context.plan.advisories not in ("", taken.sha256):
+        raise InputMissing(
+            f"advisories: got those with sha256 {taken.sha256}, expected {context.plan.advisories} as policy/repository.toml "
+            "names; run `INVARLOCK_ALLOW_NETWORK=1 nox -s advisories`"
+        )
+    return taken, facts
 
 
 def _names(locks: Sequence[Lock]) -> set[str]:

@@ -109,7 +109,7 @@ def _arguments(context: Context, work: Work, number: int, lock: Lock) -> tuple[s
 
 def _python(context: Context, lock: Lock) -> Path | None:
     """Return the interpreter of the environment installed from *lock*, None when it is read as written."""
-    if context.targets:
+    if context.targets or context.home:
         return None
     if lock.environment == _RUNNER:
         return Path(settings.interpreter())
@@ -136,7 +136,7 @@ def _packages(context: Context, lock: Lock) -> Path | None:
 
 def _joined(context: Context, work: Work, locks: Sequence[Lock]) -> list[Path]:
     """Write one document per lock, and one over all; return their paths."""
-    tool = venvs.locked_version(venvs.lock_path(context.root, "sbom"), "cyclonedx-bom")
+    tool = venvs.locked_version(venvs.lock_path(context.tools, "sbom"), "cyclonedx-bom")
     joined: dict[str, dict[str, Any]] = {}
     for number, lock in enumerate(locks):
         path = _raw(work, number)

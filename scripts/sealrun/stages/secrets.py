@@ -45,7 +45,7 @@ def _gather(context: Context, work: Work) -> None:
     if root and listing.history:
         history = {"git": sandbox.program("git"), "root": os.fspath(root), **structs.asdict(listing.history)}
     described = job(
-        listing.files, places, context.root / "policy" / "secrets", history=history, cache=cache,
+        listing.files, places, context.tools / "policy" / "secrets", history=history, cache=cache,
         pragmas=context.plan.gates.secrets.pragmas,
     )  # fmt: skip
     files.write_json(work.tmp / "job.json", described)
@@ -121,6 +121,8 @@ def _named(context: Context) -> Mapping[str, tuple[Path, Path]]:
     if context.targets:
         return dict(entry for target in context.targets for entry in _target(target))
     named = {_shown(name): (context.root, context.root / os.fsdecode(name)) for name in _listed(context.root, _ours(context))}
+    if context.home:
+        return named
     configuration = _configuration(context)
     if configuration not in (path for _, path in named.values()):
         named[f"release configuration/{configuration.name}"] = (configuration.parent, configuration)
