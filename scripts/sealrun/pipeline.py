@@ -10,7 +10,7 @@ import importlib.util
 import pkgutil
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -84,7 +84,7 @@ def install(root: Path, name: str, config: Path | None = None, tree: Path | None
     """
     stage = stages().get(name)
     environments: Sequence[venvs.Environment] = (venvs.Environment(name=name, smoke=("python", "-c", "pass")),)
-    heavy = False
+    heavy = True
     if stage and stage.also and tree is None:
         plan = context_of(root, config).plan
         environments, heavy = stage.needs(plan).environments, plan.release.certify.heavy

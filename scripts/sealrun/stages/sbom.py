@@ -30,10 +30,11 @@ MERGED = "sbom.json"
 _RUNNER = "runner"
 _SUFFIX = ".cdx.json"
 _AT_ONCE = 2
+_TOOL = Environment(name="sbom", smoke=("cyclonedx-py", "--version"))
 _ALWAYS = (
+    _TOOL,
     Environment(name="audit", smoke=("pip-audit", "--version")),
     Environment(name="model", smoke=("picklescan", "--help")),
-    Environment(name="sbom", smoke=("cyclonedx-py", "--version")),
     Environment(name="secrets", smoke=("trufflehog3", "--help")),
 )
 
@@ -239,7 +240,7 @@ STAGE = Stage(
     gather=_gather,
     judge=_judge,
     takes_targets=True,
-    environments=_ALWAYS,
-    also=lambda plan: Needs(environments=_chosen(plan)),
+    environments=(_TOOL,),
+    also=lambda plan: Needs(environments=(*_ALWAYS, *_chosen(plan))),
     tools=(("cyclonedx-bom", "sbom"), ("cyclonedx-python-lib", "sbom")),
 )
