@@ -60,10 +60,15 @@ def output_folder(path: Path) -> Path:
 
     Raises UsageError when its parent does not exist, or when it is no folder or one that holds everything.
     """
-    where, resolved = "--out", path.resolve()
-    if not resolved.parent.is_dir():
+    where = "--out"
+    try:
+        resolved = path.resolve()
+        has_parent, is_other = resolved.parent.is_dir(), resolved.exists() and not resolved.is_dir()
+    except (OSError, RuntimeError) as error:  # Python 3.12's word for a loop of links is the second
+        raise UsageError(f"{where}: got {path}, which cannot be followed ({error}); choose another") from error
+    if not has_parent:
         raise UsageError(f"{where}: got {path}, whose parent does not exist; make {resolved.parent} first, or choose another")
-    if resolved.exists() and not resolved.is_dir():
+    if is_other:
         raise UsageError(f"{where}: got {path}, expected a folder; choose another name")
     if str(resolved) in (resolved.anchor, os.path.expanduser("~")):  # noqa: PTH111 - the other raises without a home
         raise UsageError(f"{where}: got {path}, expected a folder of its own, such as {resolved / 'build'}")
