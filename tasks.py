@@ -49,6 +49,14 @@ ns = Collection(
     task_of("release"),
     task_of("verify"),
     Collection(
+        "keys",
+        task_of("keys.cosign"),
+        task_of("keys.revoke"),
+        task_of("keys.rotate"),
+        task_of("keys.show"),
+        task_of("keys.use"),
+    ),
+    Collection(
         "ledger",
         task_of("ledger.verify"),
     ),
