@@ -118,6 +118,7 @@ class Draft:
     kinds: dict[str, OutcomeKind] = field(default_factory=dict)
     warnings: dict[str, str] = field(default_factory=lambda: {"release.key": "NOT FOR PRODUCTION"})
     findings: tuple[Finding, ...] = ()
+    advisories: tuple[Finding, ...] = ()
     policy: dict[str, bytes] = field(default_factory=lambda: {"checklist.toml": checklist_toml(), "gates.toml": b"# gates\n"})
     locks: dict[str, bytes] = field(default_factory=lambda: {"tool.txt": _LOCK})
     candidate: dict[str, bytes] = field(default_factory=lambda: {"model.onnx": b"weights", "tokenizer/vocab.json": b"{}"})
@@ -261,7 +262,7 @@ class Draft:
                 stage=stage, sealrun="0.1.0", python="3.12.1", plan=self._digest()[1], judged_at=self.judged_at,
                 reuse_key=digest.of_bytes(stage.encode()), inputs=locks if stage == "lock" else (),
                 tools=(tool,) if stage == "audit" else (), network=self.network if stage == "audit" else "unused",  # type: ignore[arg-type]
-                verdict=verdict(said), outcomes=said, findings=self.findings if stage == "secrets" else (),
+                verdict=verdict(said), outcomes=said, findings={"secrets": self.findings, "audit": self.advisories}.get(stage, ()),
                 gathered=tuple(sorted(evidence)),
             ),
         )  # fmt: skip

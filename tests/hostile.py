@@ -83,6 +83,12 @@ def _good() -> Iterator[tuple[str, int, Draft]]:
     )
     yield "the first version", PASSED, Draft(version=1)
     known = {**Draft().policy, **{f"trust/{seed}.pub": public_key(seed).pem for seed in (2, 3, P256 + 1)}}
+    advisory = Finding(
+        control="audit.clean", rule="PYSEC-2026-1", outcome=OutcomeKind.WAIVED, message="Ünïcode", severity=Severity.HIGH,
+        package="jinja2", version="3.1.0", advisory="PYSEC-2026-1",
+    )  # fmt: skip
+    bare = Finding(control="audit.clean", rule="X", outcome=OutcomeKind.PASSED, message="", advisory="X")
+    yield "advisories found", PASSED, Draft(kinds={"audit.clean": OutcomeKind.WAIVED}, advisories=(advisory, bare, found))
     yield "signed by three", PASSED, Draft(policy=known, cosigners=(2, 3))
     yield "signed by keys of both kinds", PASSED, Draft(policy=known, cosigners=(P256 + 1,))
     yield "no advisory snapshot, so no statement of vulnerabilities", PASSED, Draft(dropped=("evidence/audit/snapshot.json",))

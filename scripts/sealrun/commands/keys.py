@@ -65,8 +65,8 @@ def _revoke(options: argparse.Namespace) -> int:
     from sealrun.evidence import rotation
 
     written = rotation.revoke(
-        options.out, key=options.key, bundle=options.bundle, reason=options.reason, since=options.since, successor=options.successor,
-        note=options.note,
+        options.out, key=options.key, bundle=options.bundle, reason=options.reason, since=options.since,
+        successor=options.successor, note=options.note,
     )  # fmt: skip
     console.said(f"written  {written}")
     console.said("next     put it into policy/trust/, and send it to everybody who trusts the key: verify --revoked FILE")

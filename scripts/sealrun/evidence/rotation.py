@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sealrun import digest, files
 from sealrun.errors import UsageError
-from sealrun.evidence import keys, manifest, revocation, sign, signers
 from sealrun.evidence import bundle as archives
+from sealrun.evidence import keys, manifest, revocation, sign, signers
 from sealrun.evidence.verify import Verification, verify
 from sealrun.outcome import Verdict
 
