@@ -193,15 +193,6 @@ def of_spki(der: bytes, where: str) -> PublicKey:
     raise ValueError(f"{where}: no sound Ed25519 or P-256 key")
 
 
-def load_trusted(place: Path) -> tuple[PublicKey, ...]:
-    """Return the public keys in the file *place*, or in the `*.pub` files of the folder *place*, sorted; perhaps none.
-
-    Raises UsageError for a file that holds no sound key, InputMissing when there is no such file.
-    """
-    found = sorted(place.glob("*.pub")) if place.is_dir() else [place]
-    return tuple(sorted({parse_public(files.read_bytes(path, "trust", limit=_LIMIT), str(path)) for path in found}))
-
-
 def _sound(raw: bytes) -> bool:
     """Return whether *raw* is the canonical form of a point of its curve that is not of small order (RFC 8032, 5.1.3)."""
     if len(raw) == 65:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sealrun.errors import UsageError
-from sealrun.evidence import keys
+from sealrun.evidence import keys, trust
 
 
 @pytest.fixture
@@ -110,9 +110,9 @@ def test_what_is_no_public_key_is_refused(folder: Path, change: Callable[[bytes]
 
 def test_a_trust_folder_is_its_pub_files(folder: Path, tmp_path: Path) -> None:
     """Every *.pub of a folder is trusted, other files are not looked at; an empty folder trusts nobody."""
-    assert keys.load_trusted(tmp_path) == ()
+    assert trust.load(tmp_path, None, None).keys == ()
     known = [keys.public_key(keys.private(name)) for name in ("one", "two")]
     for number, key in enumerate(known):
         (tmp_path / f"{number}.pub").write_bytes(key.pem)
     (tmp_path / "README.md").write_text("not a key", "utf-8")
-    assert set(keys.load_trusted(tmp_path)) == set(known)
+    assert {found.key for found in trust.load(tmp_path, None, None).keys} == set(known)
