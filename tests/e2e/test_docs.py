@@ -8,12 +8,14 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.bundles import Draft, public_key
 from tests.e2e.conftest import Clone, Done, set_up
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("docs")]
@@ -35,12 +37,18 @@ class Run:
     code: int = 0
 
 
+_WITHOUT_US = (  # DSSE's encoding of a line, and OpenSSL
+    "python3 -c \"import base64,json,sys; e=json.loads(sys.stdin.readline()); p=base64.b64decode(e['payload']); "
+    "t=e['payloadType'].encode(); open('pae','wb').write(b'DSSEv1 %d %b %d %b' % (len(t),t,len(p),p)); "
+    "open('sig','wb').write(base64.b64decode(e['signatures'][0]['sig']))\" < NAME-VERSION.intoto.jsonl",
+    "openssl pkeyutl -verify -pubin -inkey release.pub -rawin -in pae -sigfile sig",
+)
 RUN = (
     Run("INVARLOCK_ALLOW_NETWORK=1 python3 scripts/bootstrap.py release", "release"),
     Run("python3 scripts/bootstrap.py release --config examples/tiny-lm/damaged.toml", "release", code=1),
     Run("python3 scripts/bootstrap.py release --json result.json", "release"),
-    Run("python3 verify_bundle.py NAME-VERSION.evidence.tar --fingerprint sha256:...", "recipient"),
-    Run("python3 verify_bundle.py NAME-VERSION.evidence.tar --trust release.pub --files path/to/model", "recipient"),
+    Run("python3 -I verify_bundle.py NAME-VERSION.evidence.tar --fingerprint sha256:...", "recipient"),
+    Run("python3 -I verify_bundle.py NAME-VERSION.evidence.tar --trust release.pub --files path/to/model", "recipient"),
     Run("python3 scripts/bootstrap.py disclose NAME-VERSION.evidence.tar --fingerprint sha256:... --out customer", "maker"),
     Run(
         "python3 scripts/bootstrap.py init --baseline models/old --candidate models/new --data eval.jsonl --name my-model",
@@ -64,6 +72,17 @@ NOT_RUN = {
     "python3 scripts/bootstrap.py store.list --store path/to/store": "the same",
     "python3 scripts/bootstrap.py store.check --store path/to/store": "the same",
     "python3 scripts/bootstrap.py store.prune --store path/to/store": "the same",
+    **dict.fromkeys(
+        (
+            "invoke keys.use hsm:1?label=sealrun",
+            "invoke keys.cosign build/NAME-VERSION/NAME-VERSION.evidence.tar --fingerprint sha256:...",
+            "invoke keys.rotate --since 2027-01-01 --out handover",
+            "invoke keys.revoke --reason compromised --out revoked",
+            'invoke keys.revoke --bundle NAME-VERSION.evidence.tar --reason withdrawn --note "Wrong evaluation text." --out revoked',
+        ),
+        "changes this user's keys: run by tests/unit/evidence/test_rotation.py and test_signers.py",
+    ),
+    **dict.fromkeys(_WITHOUT_US, "a shell pipeline: run by tests/e2e/test_docs.py::test_nothing_of_ours_is_needed"),
     "git clone https://example.com/sealrun.git && cd sealrun": "stands for the repository's own address",
     "INVARLOCK_ALLOW_NETWORK=1 .venv/bin/nox -s advisories": "fetches from the public network; the tests take a small export "
     "in the same layout",
@@ -131,6 +150,18 @@ def test_a_release_reaches_its_recipient(documented: Clone, tmp_path: Path) -> N
     edition = documented.path / "customer" / "tiny-lm-0.1.0.customer.evidence.tar"
     done = documented.run("python3", tmp_path / "verify_bundle.py", edition, "--fingerprint", fingerprint[1], cwd=tmp_path)
     assert done.code == 0 and "CUSTOMER EDITION" in done.err, done.err
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl on PATH")
+def test_nothing_of_ours_is_needed(tmp_path: Path) -> None:
+    """The signature over the first line is verified by Python's own library and OpenSSL, as the page says."""
+    path = Draft().write(tmp_path)
+    (tmp_path / "release.pub").write_bytes(public_key().pem)
+    for command in _WITHOUT_US:
+        written = command.replace("NAME-VERSION", path.name.removesuffix(".evidence.tar"))
+        done = subprocess.run(["bash", "-c", written], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert "Verified Successfully" in done.stdout
 
 
 def test_a_model_of_ones_own_is_released(documented: Clone) -> None:
