@@ -6,6 +6,7 @@ production would be refused, else with 0.
 
 import os
 import platform
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -14,12 +15,14 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from sealrun import clock, settings
-from sealrun.errors import SealrunError, ToolFailed
+from sealrun import clock, files, settings
+from sealrun.errors import SealrunError
+from sealrun.evidence import keys, source, trust
+from sealrun.policy.model import Gates
 from sealrun.reports import index
-from sealrun.sandbox import barriers, program
+from sealrun.sandbox import Command, barriers, program, run
 
-_LEAST_PYTHON, _LEAST_GIB = (3, 12), 4
+_LEAST_PYTHON, _LEAST_GIT, _LEAST_GIB = (3, 12), (2, 30), 4
 
 
 class Check(Struct, frozen=True, kw_only=True):
@@ -40,11 +43,11 @@ class Diagnosis(Struct, frozen=True, kw_only=True):
     checks: tuple[Check, ...]
 
 
-def doctor(root: Path, *, today: date | None = None, oldest_days: int = 7) -> Diagnosis:
+def doctor(root: Path, *, today: date | None = None) -> Diagnosis:
     """Return what this machine offers for releases of the checkout *root*; never raises for what it looks at."""
     checks = (
-        *_barriers(), _python(), _git(), _disk(root), _keys(), _advisories(root, today or clock.now().date(), oldest_days),
-        _network(), _wheelhouse(), _surroundings(), _accelerator(),
+        *_barriers(), _python(), _git(), _source(root), _disk(root), _keys(), _trust(root),
+        _advisories(root, today or clock.now().date()), _network(), _wheelhouse(), _surroundings(), _accelerator(),
     )  # fmt: skip
     return Diagnosis(production=all(check.good or not check.needed for check in checks), checks=checks)
 
@@ -67,10 +70,32 @@ def _python() -> Check:
 
 
 def _git() -> Check:
+    remedy = f"Install git {'.'.join(map(str, _LEAST_GIT))} or newer."
     try:
-        return Check(name="git", good=True, seen=program("git"), needed=True)
-    except ToolFailed as error:
-        return Check(name="git", good=False, seen="not found", needed=True, remedy=str(error))
+        with files.private_folder() as home:
+            asked = Command(
+                name="git",
+                argv=(program("git"), "--version"),
+                cwd=home,
+                logs=home,
+                environment=settings.judged_environment(home),
+            )
+            said = run(asked).stdout.read_text("utf-8", "replace").strip()
+    except SealrunError as error:
+        return Check(name="git", good=False, seen=str(error), needed=True, remedy=remedy)
+    found = re.search(r"(\d+)\.(\d+)", said)
+    good = found is not None and (int(found[1]), int(found[2])) >= _LEAST_GIT
+    return Check(name="git", good=good, seen=said, needed=True, remedy="" if good else remedy)
+
+
+def _source(root: Path) -> Check:
+    try:
+        found, changed = source.look(root, root / "build")
+    except SealrunError as error:
+        return Check(name="source", good=False, seen=str(error), needed=True, remedy="Mend the repository, or clone it again.")
+    seen = f"commit {found.commit}, {len(changed)} paths changed" if found.commit else "no commit"
+    remedy = "" if found.clean else "Commit what changed: a production release is made from a clean commit."
+    return Check(name="source", good=found.clean, seen=seen, needed=True, remedy=remedy)
 
 
 def _disk(root: Path) -> Check:
@@ -81,7 +106,10 @@ def _disk(root: Path) -> Check:
 
 
 def _keys() -> Check:
-    folder = settings.keys_folder()
+    try:
+        folder = settings.keys_folder()
+    except SealrunError as error:
+        return Check(name="keys", good=False, seen="no folder for them", needed=True, remedy=str(error))
     if not folder.is_dir():
         return Check(name="keys", good=True, seen="none yet; a research release makes its own on first use")
     private = folder.stat().st_mode & 0o077 == 0
@@ -90,9 +118,27 @@ def _keys() -> Check:
                  remedy=remedy)  # fmt: skip
 
 
-def _advisories(root: Path, today: date, oldest_days: int) -> Check:
+def _trust(root: Path) -> Check:
+    place = root / "policy" / "trust"
+    try:
+        public = settings.keys_folder() / "release.pub"
+        key = keys.parse_public(files.read_bytes(public, "release key"), str(public))
+        day = clock.now().date().isoformat()
+        good = key in [
+            known.key for known in trust.load(place, None, None).keys if known.roles & trust.SIGNING and known.held(day)
+        ]
+    except SealrunError as error:
+        remedy = f"Make a release key, and put its public half into {place}."
+        return Check(name="trusted key", good=False, seen=str(error), needed=True, remedy=remedy)
+    seen = f"{key.fingerprint}, {'listed' if good else 'not listed'} in policy/trust"
+    remedy = "" if good else f"Copy {public} into {place} and commit it, once somebody answers for the key."
+    return Check(name="trusted key", good=good, seen=seen, needed=True, remedy=remedy)
+
+
+def _advisories(root: Path, today: date) -> Check:
     remedy = "Run `INVARLOCK_ALLOW_NETWORK=1 nox -s advisories`."
     try:
+        oldest_days = files.load_toml(root / "policy" / "gates.toml", Gates).audit.max_snapshot_age_days
         as_of = index.latest(root).as_of
     except SealrunError as error:
         return Check(name="advisories", good=False, seen=str(error), needed=True, remedy=remedy)
