@@ -61,6 +61,12 @@ ns = Collection(
         task_of("ledger.verify"),
     ),
     Collection(
+        "ci",
+        task_of("ci.join"),
+        task_of("ci.kit"),
+        task_of("ci.matrix"),
+    ),
+    Collection(
         "policy",
         task_of("policy.fetch"),
         task_of("policy.pin"),

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "scripts" / "sealrun"
 LAYERS = (
     {"__main__", "program"},
     {"commands"},
-    {"sessions", "release", "doctor", "scaffold"},
+    {"ci", "sessions", "release", "doctor", "scaffold"},
     {"console", "result"},
     {"pipeline"},
     {"stages"},

@@ -1,0 +1,116 @@
+"""The pipeline as jobs of a CI: waves of stages that may run side by side, with what each is handed and hands on.
+
+Rules: which sessions there are is nox's own list, which waits for which is what the stages declare: nothing is written down
+twice; a job needs the statements and evidence of the stages it names as `inputs`, and leaves those named as `outputs`.
+
+Sources: https://docs.github.com/actions (`matrix.include` by `fromJson`), https://docs.gitlab.com/ci/yaml (`parallel:matrix`).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Literal
+
+from msgspec import Struct
+
+from sealrun import files, pipeline, sandbox, settings
+from sealrun.errors import ToolFailed, UsageError
+
+TAGS = ("release", "supply-chain")
+
+
+class Session(Struct, frozen=True, kw_only=True):
+    """One session as `nox --list --json` has it, as far as it is looked at."""
+
+    session: str
+    name: str
+    tags: tuple[str, ...] = ()
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """One job: its stage, the Python it runs on, the wave it belongs to, the stages it waits for, and the paths below
+    `build/NAME-VERSION/` that it takes and leaves."""
+
+    stage: str
+    python: str
+    wave: int
+    requires: tuple[str, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+class Matrix(Struct, frozen=True, kw_only=True):
+    """`invoke ci.matrix --json`. `github` is one matrix for each wave, `gitlab` the list for one `parallel:matrix` each."""
+
+    schema: Literal["urn:sealrun:matrix:v1"] = "urn:sealrun:matrix:v1"
+    tag: str
+    waves: tuple[tuple[Job, ...], ...]
+    github: tuple[Mapping[str, Sequence[Mapping[str, str]]], ...]
+    gitlab: tuple[Sequence[Mapping[str, str]], ...]
+
+
+def listed(root: Path) -> tuple[Session, ...]:
+    """Return the sessions of the noxfile of *root*, as nox lists them. Raises ToolFailed."""
+    with files.private_folder() as logs:
+        done = sandbox.run(
+            sandbox.Command(
+                name="nox", argv=(settings.interpreter(), "-P", "-m", "nox", "--list", "--json"), cwd=root, logs=logs,
+                environment=settings.own_environment(), network=sandbox.Network.OPENED,
+            )
+        )  # fmt: skip
+        return parse_sessions(done.stdout.read_bytes())
+
+
+def parse_sessions(data: bytes) -> tuple[Session, ...]:
+    """Return the sessions that nox listed. Raises ToolFailed."""
+    return files.decode(data, tuple[Session, ...], "nox --list --json", ToolFailed)
+
+
+def matrix(sessions: Sequence[Session], tag: str, pythons: Sequence[str]) -> Matrix:
+    """Return the jobs of the sessions with *tag* for each of *pythons* (`3.12`). Raises UsageError when there are none."""
+    names = tagged(sessions, tag)
+    waves = tuple(
+        tuple(_job(name, number, python) for python in pythons for name in wave) for number, wave in enumerate(_waves(names))
+    )
+    shown = [[{"stage": job.stage, "python": job.python} for job in wave] for wave in waves]
+    return Matrix(
+        tag=tag, waves=waves, github=tuple({"include": wave} for wave in shown),
+        gitlab=tuple([{name.upper(): value for name, value in job.items()} for job in wave] for wave in shown),
+    )  # fmt: skip
+
+
+def tagged(sessions: Iterable[Session], tag: str) -> list[str]:
+    """Return the names of the sessions with *tag*. Raises UsageError when there are none."""
+    names = [session.name for session in sessions if tag in session.tags]
+    if not names:
+        raise UsageError(f"--tag: got {tag!r}, expected one of {', '.join(TAGS)}")
+    return names
+
+
+def _waves(names: Iterable[str]) -> Iterable[list[str]]:
+    """Yield the stages *names* in waves: each needs only stages of earlier ones."""
+    chosen = set(names)
+    order = TopologicalSorter({name: chosen & set(pipeline.stage_named(name).requires) for name in sorted(chosen)})
+    order.prepare()
+    while order.is_active():
+        ready = sorted(order.get_ready())
+        yield ready
+        order.done(*ready)
+
+
+def _job(name: str, wave: int, python: str) -> Job:
+    requires = tuple(sorted(_all_required(name)))
+    return Job(
+        stage=name, python=python, wave=wave, requires=requires, inputs=tuple(path for r in requires for path in parts(r)),
+        outputs=parts(name),
+    )  # fmt: skip
+
+
+def parts(stage: str) -> tuple[str, ...]:
+    """Return what *stage* leaves for others, relative to `build/NAME-VERSION/`."""
+    return f"evidence/{stage}/", f"statements/{stage}.json"
+
+
+def _all_required(name: str) -> set[str]:
+    direct = set(pipeline.stage_named(name).requires)
+    return direct.union(*map(_all_required, direct))

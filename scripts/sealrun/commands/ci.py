@@ -1,0 +1,102 @@
+"""`ci.*`: the pipeline as a matrix of jobs, its parts joined, and the kit for a machine without a network."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from sealrun.command import Command, config_option, json_option, trust_of, trust_options
+
+
+def _matrix_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tag", default="release", help="release (default) or supply-chain")
+    parser.add_argument("--python", action="append", metavar="VERSION", help="a Python to run on; repeatable (default: this)")
+    json_option(parser)
+
+
+def _matrix(options: argparse.Namespace) -> int:
+    import platform
+
+    from sealrun import files
+    from sealrun.ci import matrix
+
+    pythons = options.python or [".".join(platform.python_version_tuple()[:2])]
+    made = matrix.matrix(matrix.listed(options.root.resolve()), options.tag, pythons)
+    if options.json and options.json != "-":
+        files.write_json(Path(options.json), made)
+    elif options.json:
+        sys.stdout.write(files.readable_json(made).decode())
+    for number, wave in enumerate(made.waves):
+        jobs = ", ".join(f"{job.stage} on {job.python}" if len(pythons) > 1 else job.stage for job in wave)
+        print(f"wave {number}: {jobs}", file=sys.stderr)
+    return 0
+
+
+def _join_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("parts", nargs="+", type=Path, help="folders that the jobs left, in any order")
+    parser.add_argument("--out", type=Path, help="output folder (default: build in the checkout)")
+    parser.add_argument("--tag", default="release", help="release (default): all stages that the bundle needs; supply-chain")
+    config_option(parser)
+
+
+def _join(options: argparse.Namespace) -> int:
+    from sealrun.ci import join, matrix
+    from sealrun.stage import context_of
+
+    sessions = matrix.listed(options.root.resolve())
+    expected = [name for name in matrix.tagged(sessions, options.tag) if name != "bundle"]
+    context = context_of(options.root, options.config, options.out)
+    joined = join.join(context, options.parts, expected)
+    print(f"joined {', '.join(joined)} in {context.out}", file=sys.stderr)
+    if options.tag == "release":
+        print("next     .venv/bin/nox -s bundle --no-dependencies", file=sys.stderr)
+    return 0
+
+
+def _kit_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("kit", type=Path, metavar="OUT", help="the new folder; with --check, the kit")
+    parser.add_argument("--check", action="store_true", help="check a kit instead: its signature and every file")
+    parser.add_argument("--platform", action="append", default=[], metavar="TAG", help="wheels for this platform; repeatable")
+    parser.add_argument("--python", default="3.12", metavar="VERSION", help="with --platform: for this Python (default: 3.12)")
+    parser.add_argument("--environment", action="append", default=[], metavar="NAME", help="one more environment; repeatable")
+    trust_options(parser)
+    config_option(parser)
+
+
+def _kit(options: argparse.Namespace) -> int:
+    from sealrun import clock
+    from sealrun.ci import kit
+    from sealrun.evidence import trust
+    from sealrun.stage import context_of
+
+    if options.check:
+        trusted = trust.load(trust_of(options), options.fingerprint, options.revoked)
+        found = kit.check(options.kit, trusted, clock.now().date().isoformat())
+        print(f"kit of commit {found.commit}: every file is as it was signed", file=sys.stderr)
+        return 0
+    context = context_of(options.root, options.config)
+    made = kit.make(context, options.kit, more=options.environment, python=options.python, platforms=options.platform)
+    print(f"kit of commit {made.commit} with {', '.join(made.environments)}: {options.kit}", file=sys.stderr)
+    print(f"next     git clone {options.kit / kit.REPOSITORY} sealrun, on the other machine; docs/ci.md", file=sys.stderr)
+    return 0
+
+
+COMMANDS = (
+    Command(
+        name="ci.kit",
+        summary="Make or check the kit for a machine without a network: wheels, advisories, the repository, signed",
+        arguments=_kit_arguments,
+        run=_kit,
+    ),
+    Command(
+        name="ci.matrix",
+        summary="Print the pipeline as jobs for GitHub's and GitLab's matrices: waves, inputs, outputs",
+        arguments=_matrix_arguments,
+        run=_matrix,
+    ),
+    Command(
+        name="ci.join",
+        summary="Join what the jobs of a matrix left, after checking all of it",
+        arguments=_join_arguments,
+        run=_join,
+    ),
+)
