@@ -22,9 +22,7 @@ TAGS = ("release", "supply-chain")
 class Session(Struct, frozen=True, kw_only=True):
     """One session as `nox --list --json` has it, as far as it is looked at."""
 
-    session: str
     name: str
-    tags: tuple[str, ...] = ()
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -49,26 +47,23 @@ class Matrix(Struct, frozen=True, kw_only=True):
     gitlab: tuple[Sequence[Mapping[str, str]], ...]
 
 
-def listed(root: Path) -> tuple[Session, ...]:
-    """Return the sessions of the noxfile of *root*, as nox lists them. Raises ToolFailed."""
+def listed(root: Path, tag: str) -> tuple[str, ...]:
+    """Return the names of the sessions with *tag* in the noxfile of *root*, as nox lists them. Raises UsageError, ToolFailed."""
+    if tag not in TAGS:
+        raise UsageError(f"--tag: got {tag!r}, expected one of {', '.join(TAGS)}")
     with files.private_folder() as logs:
         done = sandbox.run(
             sandbox.Command(
-                name="nox", argv=(settings.interpreter(), "-P", "-m", "nox", "--list", "--json"), cwd=root, logs=logs,
-                environment=settings.own_environment(), network=sandbox.Network.OPENED,
+                name="nox", argv=(settings.interpreter(), "-P", "-m", "nox", "--list", "--json", "--tags", tag), cwd=root,
+                logs=logs, environment=settings.own_environment(), network=sandbox.Network.OPENED,
             )
         )  # fmt: skip
-        return parse_sessions(done.stdout.read_bytes())
+        found = files.decode(done.stdout.read_bytes(), tuple[Session, ...], "nox --list --json", ToolFailed)
+    return tuple(session.name for session in found)
 
 
-def parse_sessions(data: bytes) -> tuple[Session, ...]:
-    """Return the sessions that nox listed. Raises ToolFailed."""
-    return files.decode(data, tuple[Session, ...], "nox --list --json", ToolFailed)
-
-
-def matrix(sessions: Sequence[Session], tag: str, pythons: Sequence[str]) -> Matrix:
-    """Return the jobs of the sessions with *tag* for each of *pythons* (`3.12`). Raises UsageError when there are none."""
-    names = tagged(sessions, tag)
+def matrix(names: Sequence[str], tag: str, pythons: Sequence[str]) -> Matrix:
+    """Return the jobs of the stages *names*, those with *tag*, for each of *pythons* (`3.12`)."""
     waves = tuple(
         tuple(_job(name, number, python) for python in pythons for name in wave) for number, wave in enumerate(_waves(names))
     )
@@ -77,14 +72,6 @@ def matrix(sessions: Sequence[Session], tag: str, pythons: Sequence[str]) -> Mat
         tag=tag, waves=waves, github=tuple({"include": wave} for wave in shown),
         gitlab=tuple([{name.upper(): value for name, value in job.items()} for job in wave] for wave in shown),
     )  # fmt: skip
-
-
-def tagged(sessions: Iterable[Session], tag: str) -> list[str]:
-    """Return the names of the sessions with *tag*. Raises UsageError when there are none."""
-    names = [session.name for session in sessions if tag in session.tags]
-    if not names:
-        raise UsageError(f"--tag: got {tag!r}, expected one of {', '.join(TAGS)}")
-    return names
 
 
 def _waves(names: Iterable[str]) -> Iterable[list[str]]:

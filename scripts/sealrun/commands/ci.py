@@ -20,7 +20,7 @@ def _matrix(options: argparse.Namespace) -> int:
     from sealrun.ci import matrix
 
     pythons = options.python or [".".join(platform.python_version_tuple()[:2])]
-    made = matrix.matrix(matrix.listed(options.root.resolve()), options.tag, pythons)
+    made = matrix.matrix(matrix.listed(options.root.resolve(), options.tag), options.tag, pythons)
     if options.json and options.json != "-":
         files.write_json(Path(options.json), made)
     elif options.json:
@@ -42,8 +42,7 @@ def _join(options: argparse.Namespace) -> int:
     from sealrun.ci import join, matrix
     from sealrun.stage import context_of
 
-    sessions = matrix.listed(options.root.resolve())
-    expected = [name for name in matrix.tagged(sessions, options.tag) if name != "bundle"]
+    expected = [name for name in matrix.listed(options.root.resolve(), options.tag) if name != "bundle"]
     context = context_of(options.root, options.config, options.out)
     joined = join.join(context, options.parts, expected)
     print(f"joined {', '.join(joined)} in {context.out}", file=sys.stderr)
