@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from msgspec import UNSET
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -70,7 +71,8 @@ def stage_summary(predicate: StagePredicate, progress: Progress) -> None:
     """Say how one stage ended, and for each control that said no, why."""
     out = stderr()
     how = "reused" if progress.reused else "run"
-    out.print(Text(f"{predicate.stage}: {predicate.verdict.value} ({how}, {progress.seconds:.1f} s)"))
+    stamp = "" if predicate.report_only is UNSET else ", NOT ENFORCED"
+    out.print(Text(f"{predicate.stage}: {predicate.verdict.value} ({how}, {progress.seconds:.1f} s){stamp}"))
     if predicate.error:
         out.print(Text(plain(f"  {predicate.error}"), style="red"))
     for outcome in predicate.outcomes:

@@ -15,7 +15,7 @@ from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, structs
 
 import sealrun.stages
 from sealrun import __version__, clock, digest, files, masking, venvs
@@ -26,6 +26,7 @@ from sealrun.stage import Context, Stage, Work, check_files, context_of
 
 _RAN_NOTHING = "unused"
 _LOADED: dict[str, Stage] = {}  # stages of the repository that is judged
+_STAMP, _NOT_ENFORCED = "not-enforced.txt", b"A report only (--report-only): no gate was enforced, and no bundle takes it.\n"
 
 
 class Progress(Struct, frozen=True, kw_only=True):
@@ -139,6 +140,8 @@ def _conclude(
         else:
             network, gathered = previous.predicate.network, previous.predicate.gathered
         judgement = stage.judge(context)
+        if context.report_only:
+            judgement = structs.replace(judgement, reports={**judgement.reports, _STAMP: _NOT_ENFORCED})
         _write_reports(context.evidence(stage.name), judgement, gathered)
         _check_controls(stage, judgement)
         if previous is None:
@@ -299,6 +302,7 @@ def _state(
             gathered=gathered,
             error=str(failure or ""),
             error_code=failure.exit_code if failure else 0,
+            report_only=True if context.report_only else UNSET,
         ),
     )
 

@@ -26,6 +26,7 @@ class Result(Struct, frozen=True, kw_only=True):
     command: str
     verdict: Verdict
     exit_code: int
+    enforced: bool = True
     controls: tuple[Outcome, ...] = ()
     findings: tuple[Finding, ...] = ()
     error: str = ""

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from msgspec import UNSET
+
 from sealrun import clock, digest, files, sandbox, settings, venvs
 from sealrun.errors import InputMissing, ToolFailed, UsageError, VerificationFailed
 from sealrun.evidence import statement as statements
@@ -25,7 +27,8 @@ _MIB = 1024**2
 class Context:
     """Where a stage works. `root` is the repository that is judged, `out` is `build/NAME-VERSION`, `targets` are explicit
     things to judge instead of the release's own (`nox -s audit -- LOCK...`), `since` the revision whose history needs no
-    look (`nox -s secrets -- --since REV`). `home` is Sealrun's checkout where that is another one than `root`."""
+    look (`nox -s secrets -- --since REV`). `home` is Sealrun's checkout where that is another one than `root`; `report_only`
+    says that nobody enforces what is judged, and then everything says so."""
 
     plan: Plan
     root: Path
@@ -33,6 +36,7 @@ class Context:
     targets: tuple[Path, ...] = ()
     since: str = ""
     home: Path | None = None
+    report_only: bool = False
 
     @property
     def tools(self) -> Path:
@@ -73,6 +77,8 @@ class Context:
             raise VerificationFailed(f"{stage}: the statement {path} is of another plan; run `nox -s {stage}` again")
         if statement.predicate.verdict is Verdict.ERROR:
             raise InputMissing(f"{stage}: ended in an error ({statement.predicate.error}); mend it, run `nox -s {stage}`")
+        if statement.predicate.report_only is not UNSET:
+            raise InputMissing(f"{stage}: left a report that is not enforced; run `nox -s {stage}` without --report-only")
         check_files(self.evidence(stage), statement)
         return statement
 
@@ -187,7 +193,7 @@ def foreign_plan_of(home: Path, tree: Path) -> Plan:
 
 def context_of(
     root: Path, config: Path | None, out: Path | None = None, targets: tuple[Path, ...] = (), since: str = "",
-    tree: Path | None = None,
+    tree: Path | None = None, report_only: bool = False,
 ) -> Context:  # fmt: skip
     """Return the context for the release file *config* of the checkout *root*, or for judging the repository *tree*.
 
@@ -200,7 +206,7 @@ def context_of(
     if (below / name).is_symlink():
         raise UsageError(f"--out: {below / name} is a link; remove it, or choose another folder")
     home = None if tree == root else root
-    return Context(plan=plan, root=tree, out=below / name, targets=targets, since=since, home=home)
+    return Context(plan=plan, root=tree, out=below / name, targets=targets, since=since, home=home, report_only=report_only)
 
 
 def _named(plan: Plan) -> list[Path]:

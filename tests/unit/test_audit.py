@@ -1,11 +1,13 @@
 """The audit stage: what it must find, what it must not miss, and how each way of failing ends."""
 
+import dataclasses
 import json
 import shutil
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from msgspec import UNSET
 
 import sealrun.stage
 from sealrun import advisories, pipeline, venvs
@@ -67,7 +69,8 @@ def test_a_vulnerable_pin_fails_with_the_advisory_and_the_fix(tmp_path: Path) ->
     assert said.verdict is Verdict.FAILED and outcome.outcome is OutcomeKind.FAILED
     assert "forms-kit 1.9 in requirements/app.txt" in outcome.seen and "fixed in 2.0" in outcome.seen and outcome.remedy
     found = project.findings(said, "audit.clean")
-    assert {f.rule for f in found} == {"PYSEC-2026-1", "GHSA-aaaa-bbbb-cccc"}  # the stand-in merges no twins
+    assert [f.rule for f in found] == ["PYSEC-2026-1"]  # the stand-in reports both twins
+    assert "CVE-2026-0001" in found[0].message and "GHSA-aaaa-bbbb-cccc" in found[0].message
     assert {(f.package, f.version, f.line, f.severity, f.environment) for f in found} == {
         ("forms-kit", "1.9", 1, Severity.HIGH, "app")
     }
@@ -213,6 +216,62 @@ def test_a_rejected_record_about_a_locked_package_fails_coverage(tmp_path: Path)
     assert project.run(audit.STAGE, project.context(root)).verdict is Verdict.PASSED
 
 
+def test_an_environment_may_have_its_own_threshold(tmp_path: Path) -> None:
+    """What ships is held to more than what builds; an environment that has no lock is named."""
+    root = project.make(tmp_path, locks={"app": f"six==1.16.0 {HASH}\n", "runtime-onnx": f"six==1.16.0 {HASH}\n"})
+    project.install(root, "audit", {"pip-audit": project.tool()})
+    said = project.run(audit.STAGE, project.context(root))
+    assert {f.environment: f.outcome for f in project.findings(said, "audit.clean")} == {
+        "app": OutcomeKind.PASSED, "runtime-onnx": OutcomeKind.FAILED,
+    }  # fmt: skip
+    (root / "requirements" / "runtime-onnx.txt").unlink()
+    said = project.run(audit.STAGE, project.context(root))
+    assert said.verdict is Verdict.PASSED
+    assert "runtime-onnx, which no lock is for" in project.outcome(said, "audit.clean").warning
+
+
+def test_vex_of_a_trusted_author_excuses_and_of_another_does_not(tmp_path: Path) -> None:
+    """The finding stays visible in both, with whose word it was, or why that did not count."""
+    root = vulnerable(tmp_path / "p")
+    (root / "policy" / "vex").mkdir()
+    statement = {
+        "vulnerability": {"name": "CVE-2026-0001"}, "status": "not_affected",
+        "justification": "vulnerable_code_not_in_execute_path", "products": [{"@id": "pkg:pypi/forms-kit@1.9"}],
+    }  # fmt: skip
+    document = {"@context": "https://openvex.dev/ns/v0.2.0", "@id": "urn:x", "author": "Forms Project", "version": 1,
+                "timestamp": "2026-03-01T00:00:00Z", "statements": [statement]}  # fmt: skip
+    (root / "policy" / "vex" / "forms.json").write_text(json.dumps(document), encoding="utf-8")
+    said = project.run(audit.STAGE, project.context(root))
+    assert said.verdict is Verdict.FAILED and "expected one of vex.trusted" in project.outcome(said, "audit.clean").seen
+    project.edit(root / "policy" / "gates.toml", "trusted = []", 'trusted = ["Forms Project"]')
+    ctx = project.context(root)
+    said = project.run(audit.STAGE, ctx)
+    assert project.outcome(said, "audit.clean").outcome is OutcomeKind.WAIVED
+    assert "VEX of Forms Project, 2026-03-01" in project.outcome(said, "audit.clean").seen
+    assert [f.outcome for f in project.findings(said, "audit.clean")] == [OutcomeKind.WAIVED]
+    (ours,) = json.loads((ctx.evidence("audit") / "openvex.json").read_bytes())["statements"]
+    assert (ours["status"], ours["justification"]) == ("not_affected", "vulnerable_code_not_in_execute_path")
+
+
+def test_a_report_that_nobody_enforces_says_so_and_is_not_taken_further(tmp_path: Path) -> None:
+    """Exit 0 with the findings in it; every file is stamped; the next stage refuses it until it is enforced."""
+    root = vulnerable(tmp_path / "p")
+    ctx = project.context(root)
+    report = dataclasses.replace(ctx, report_only=True)
+    said = project.run(audit.STAGE, report)
+    assert said.verdict is Verdict.FAILED and said.report_only is True
+    for name in ("audit.json", "audit.sarif", "junit.xml", "gl-dependency-scanning-report.json", "audit.md", "audit.txt",
+                 "vulns.json", "openvex.json", "not-enforced.txt"):  # fmt: skip
+        text = (ctx.evidence("audit") / name).read_text("utf-8")
+        assert "NOT ENFORCED" in text or "no gate was enforced" in text or '"enforced": false' in text, name
+    with pytest.raises(InputMissing, match="without --report-only"):
+        ctx.upstream("audit")
+    enforced = pipeline.execute(audit.STAGE, ctx).predicate
+    assert enforced.report_only is UNSET and enforced.gathered == said.gathered
+    assert not (ctx.evidence("audit") / "not-enforced.txt").exists()
+    assert ctx.upstream("audit").predicate.verdict is Verdict.FAILED
+
+
 # How a tool fails
 
 CRASHES = {
@@ -331,7 +390,9 @@ def test_evidence_is_the_same_bytes_again(tmp_path: Path) -> None:
         project.run(audit.STAGE, ctx)
         trees.append({path.name: path.read_bytes() for path in ctx.evidence("audit").iterdir()})
     assert trees[0] == trees[1]
-    assert set(trees[0]) == {"facts.json", "locks.json", "openvex.json", "pip-audit.json", "questions.json", "snapshot.json"}
+    gathered = {"facts.json", "locks.json", "pip-audit.json", "questions.json", "snapshot.json"}
+    derived = {"audit.json", "audit.md", "audit.sarif", "audit.txt", "gl-dependency-scanning-report.json", "junit.xml"}
+    assert set(trees[0]) == gathered | derived | {"openvex.json", "vulns.json"}
 
 
 # The real tool's words

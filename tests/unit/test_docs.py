@@ -88,6 +88,7 @@ def keys_of(kind: type[msgspec.Struct]) -> set[str]:
         ("promotion.toml", "stage.NAME.", promotion.Rules),
         ("waivers.toml", "", model.Waiver),
         ("gates.toml", "waivers.", model.WaiverGate),
+        ("gates.toml", "vex.", model.VexGate),
         ("checklist.toml", "", model.Control),
     ],
 )

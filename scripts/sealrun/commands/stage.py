@@ -13,6 +13,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--load", type=Path, metavar="FILE", help="a module of that repository that declares the stage")
     parser.add_argument("--since", default="", metavar="REV", help="secrets: leave out the history that REV reaches")
     release_options(parser)
+    parser.add_argument("--report-only", action="store_true", help="end with 0 when a gate said no; no bundle takes the result")
     parser.add_argument(
         "--continue-on-failure",
         action="store_true",
@@ -32,18 +33,19 @@ def _run(options: argparse.Namespace) -> int:
     if options.targets and not pipeline.stage_named(options.stage).takes_targets:
         taking = ", ".join(name for name, stage in pipeline.stages().items() if stage.takes_targets)
         raise UsageError(f"{options.stage}: judges a release, got {options.targets[0]}; files and folders are for {taking}")
-    context = context_of(options.root, options.config, options.out, tuple(options.targets), options.since, options.tree)
+    context = context_of(options.root, options.config, options.out, tuple(options.targets), options.since, options.tree,
+                         report_only=options.report_only)  # fmt: skip
     predicate = pipeline.execute(pipeline.stage_named(options.stage), context, fresh=options.fresh).predicate
     console.stage_summary(predicate, pipeline.progress_of(context, options.stage))
     code = predicate.error_code or (result.EXIT_PASSED if predicate.verdict is Verdict.PASSED else result.EXIT_FAILED)
     result.emit(
         result.Result(
             command=options.stage, verdict=predicate.verdict, exit_code=code, controls=predicate.outcomes,
-            findings=predicate.findings, error=predicate.error,
+            findings=predicate.findings, error=predicate.error, enforced=not options.report_only,
         ),
         options.json,
     )  # fmt: skip
-    return result.EXIT_PASSED if options.continue_on_failure and code == result.EXIT_FAILED else code
+    return result.EXIT_PASSED if (options.continue_on_failure or options.report_only) and code == result.EXIT_FAILED else code
 
 
 COMMANDS = (Command(name="stage", summary="Run one stage of the pipeline", arguments=_arguments, run=_run),)

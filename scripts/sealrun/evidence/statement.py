@@ -9,7 +9,7 @@ Source: in-toto Attestation Framework, Statement v1 and ResourceDescriptor v1.
 from pathlib import Path
 from typing import Literal
 
-from msgspec import Struct, field
+from msgspec import UNSET, Struct, UnsetType, field
 
 from sealrun import digest, files
 from sealrun.errors import VerificationFailed
@@ -44,7 +44,8 @@ class Tool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class StagePredicate(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """What a stage states. `plan` is the digest of the plan, `reuse_key` that of inputs, locks, tools and plan content."""
+    """What a stage states. `plan` is the digest of the plan, `reuse_key` that of inputs, locks, tools and plan content;
+    `report_only` is there when no gate was enforced, and then no bundle takes it."""
 
     stage: str
     sealrun: str
@@ -61,6 +62,7 @@ class StagePredicate(Struct, frozen=True, kw_only=True, rename="camel", forbid_u
     gathered: tuple[str, ...] = ()
     error: str = ""
     error_code: int = 0
+    report_only: Literal[True] | UnsetType = UNSET
 
 
 class StageStatement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

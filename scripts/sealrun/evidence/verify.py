@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from sealrun import digest, files
 from sealrun.errors import InputMissing, SealrunError, UsageError, VerificationFailed
@@ -245,6 +245,8 @@ def _check_attestations(
 def _statement(archive: bundle.Archive, name: str) -> StageStatement:
     """Return the stage statement *name*; its subjects must be the stage's evidence, its verdict must follow."""
     statement = manifest.decode(archive.read(name), StageStatement, name)
+    if statement.predicate.report_only is not UNSET:
+        raise VerificationFailed(f"{name}: a report that nobody enforced, expected a statement of an enforced gate")
     said = statement.predicate
     if name != f"{_STATEMENT}{said.stage}.json":
         raise VerificationFailed(f"{name}: speaks of the stage {said.stage!r}; two statements were exchanged")

@@ -38,7 +38,8 @@ class Judged(Struct, frozen=True, kw_only=True):
         if complaints:
             text = f"{seen}: {listed(complaints)}"
             return check(control, False, seen=text, expected=expected, remedy=remedy, evidence=evidence, warning=warning)
-        kind = OutcomeKind.WAIVED if self.waived else OutcomeKind.PASSED
+        excused = any(finding.outcome is OutcomeKind.WAIVED for finding in self.findings)
+        kind = OutcomeKind.WAIVED if excused else OutcomeKind.PASSED
         text = f"{seen}: {listed([_excuse(f, w) for f, w in self.waived])}" if self.waived else seen
         return Outcome(control=control, outcome=kind, seen=text, expected=expected, evidence=evidence, warning=warning)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from sealrun import digest, files
 from sealrun.errors import InputMissing, UsageError
 from sealrun.policy.model import Checklist, Gates, Plan, Release, Retention
+from sealrun.policy.vex import load_claims
 from sealrun.policy.waivers import load_waivers
 
 EXAMPLE = Path("examples", "tiny-lm", "release.toml")
@@ -37,6 +38,7 @@ def load_plan(root: Path, config: Path | None, judged_at: date) -> Plan:
         gates=gates,
         waivers=load_waivers(policy, gates.waivers, judged_at),
         retention=files.load_toml(policy / "retention.toml", Retention),
+        vex=load_claims(policy),
         policy=describe(policy),
         judged_at=judged_at,
     )

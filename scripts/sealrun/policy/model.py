@@ -21,6 +21,7 @@ type Count = Annotated[int, Meta(ge=0)]
 type Repository = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+\Z")]
 type RuntimeName = Literal["onnx", "transformers"]
 type Signed = Annotated[str, Meta(pattern=r"^(baseline|candidate|[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+)\Z")]
+type Level = Literal["low", "medium", "high", "critical"]
 type SafeFormat = Literal[
     "onnx", "onnx-data", "safetensors", "gguf", "json", "jsonl", "csv", "text", "sentencepiece", "parquet", "arrow"
 ]
@@ -144,11 +145,17 @@ class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class AuditGate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What fails the audit: any advisory at or above `fail_on`; `unknown` severity counts as `unknown_is`."""
+    """What fails the audit: any advisory at or above `fail_on`, or the level of its `environment` where that has its own;
+    `unknown` severity counts as `unknown_is`."""
 
-    fail_on: Severity
-    unknown_is: Severity
+    fail_on: Level
+    unknown_is: Level
     max_snapshot_age_days: Count
+    environment: dict[Name, Level] = {}
+
+    def threshold(self, environment: str) -> Severity:
+        """Return the lowest severity that fails in *environment*."""
+        return Severity(self.environment.get(environment, self.fail_on))
 
 
 class WaiverGate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -156,6 +163,12 @@ class WaiverGate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     max_days: Count
     warn_days: Count
+
+
+class VexGate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The authors whose VEX documents in `policy/vex/` count."""
+
+    trusted: tuple[Text, ...] = ()
 
 
 class ModelGate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -200,6 +213,7 @@ class Gates(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     profile: dict[Name, Profile]
     audit: AuditGate
     waivers: WaiverGate
+    vex: VexGate = VexGate()
     model: ModelGate
     secrets: SecretsGate
     limits: Limits
@@ -222,6 +236,19 @@ class Waiver(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     status: Literal["", "not_affected", "affected", "fixed", "under_investigation"] = ""
     justification: Literal[""] | Justification = ""
     link: str = ""
+
+
+class Claim(Struct, frozen=True, kw_only=True):
+    """What somebody's VEX says: the names of the vulnerability, package and version, status and why, who says so and when."""
+
+    names: frozenset[str]
+    package: str
+    version: str
+    status: str
+    justification: str
+    authors: tuple[str, ...]
+    said: str
+    file: str
 
 
 class Waivers(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -261,6 +288,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     gates: Gates
     waivers: Waivers
     retention: Retention
+    vex: tuple[Claim, ...] = ()
     policy: digest.Manifest
     judged_at: date
     advisories: str = ""

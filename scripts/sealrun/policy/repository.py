@@ -17,6 +17,7 @@ from sealrun import digest, files
 from sealrun.errors import InputMissing, UsageError
 from sealrun.policy import load, tighten
 from sealrun.policy.model import Gates, Plan, Posture, Waivers
+from sealrun.policy.vex import load_claims
 from sealrun.policy.waivers import FILE as WAIVERS
 from sealrun.policy.waivers import load_waivers
 
@@ -64,6 +65,7 @@ def load_foreign_plan(home: Path, tree: Path, judged_at: date) -> Plan:
         release=structs.replace(ours.release, posture=said.posture),
         gates=gates,
         waivers=waivers,
+        vex=load_claims(own),
         policy=(*ours.policy, *(load.describe(own) if own.is_dir() else ()), *_central(said)),
         advisories=said.advisories.sha256 if said.advisories else "",
     )

@@ -6,26 +6,27 @@ goes a canary that must be found, so that a chain which finds nothing is an erro
 the judge reads from the same facts by itself.
 
 Leaves: `locks.json` (what is pinned), `facts.json` and `snapshot.json` (the advisories used), `questions.json` (asked and
-answered), `pip-audit.json` (reported), `openvex.json` (when something was found).
+answered), `pip-audit.json` (reported); derived from these, `audit.json` (the record), and from that every other format:
+`audit.sarif`, `junit.xml`, `gl-dependency-scanning-report.json`, `audit.md`, `audit.txt`, `vulns.json` (in-toto), and
+`openvex.json` when something was found.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from msgspec import structs
-from packaging.version import Version
 
 from sealrun import digest, files, venvs
 from sealrun.errors import InputMissing, ToolFailed
-from sealrun.outcome import Finding, Judgement, Outcome, OutcomeKind, check
+from sealrun.outcome import Finding, Judgement, Outcome, Verdict, check, verdict
 from sealrun.policy import judge as policy
-from sealrun.policy.model import Plan
-from sealrun.reports import index, openvex, osv, pip_audit, snapshot
+from sealrun.policy.model import AuditGate, Plan
+from sealrun.reports import audit_formats, audit_record, index, openvex, osv, pip_audit, snapshot, vulns
+from sealrun.reports.audit_record import Entry, Pinned, Record
 from sealrun.reports.coverage import Audited, Locks, Package, pinned, require_agreement, uncovered
 from sealrun.reports.lockfiles import Lock, read_locks
 from sealrun.reports.osv import Advisory, Affected, Event
-from sealrun.reports.pins import Pin
-from sealrun.reports.pip_audit import Question, Questions, Report, Vulnerability
+from sealrun.reports.pip_audit import Question, Questions, Report
 from sealrun.reports.snapshot import Facts, Snapshot
 from sealrun.stage import Context, Stage, Work, read_report
 
@@ -59,19 +60,27 @@ def _gather(context: Context, work: Work) -> None:
 
 
 def _judge(context: Context) -> Judgement:
-    evidence = _read(context.evidence("audit"))
+    plan, evidence = context.plan, _read(context.evidence("audit"))
     require_agreement(evidence)
-    aliases, found = _findings(context.plan, evidence)
-    judged = policy.judge_findings(context.plan, "audit.clean", found, aliases=aliases, unused_fails=not context.targets)
-    gaps = tuple(uncovered(evidence))
-    vex = openvex.document(
-        judged.findings, dict(judged.waived), aliases, author=f"Sealrun audit of {context.plan.title}",
-        judged_at=context.plan.judged_at,
+    found = audit_record.entries(plan, evidence)
+    asked = [audit_record.finding(entry) for entry in found]
+    judged = policy.judge_findings(
+        plan, "audit.clean", asked, aliases=audit_record.aliases(found), unused_fails=not context.targets
     )  # fmt: skip
+    found = audit_record.waived(found, judged.findings, dict(judged.waived))
+    gaps = tuple(uncovered(evidence))
+    outcomes = (_coverage(evidence, gaps), _clean(context, evidence, judged, found), _fresh(plan, evidence.snapshot))
+    record = _record(context, evidence, found, gaps, verdict(outcomes))
+    vex = openvex.document(record, author=f"Sealrun audit of {plan.title}")
     return Judgement(
-        outcomes=(_coverage(evidence, gaps), _clean(context.plan, evidence, judged), _fresh(context.plan, evidence.snapshot)),
+        outcomes=outcomes,
         findings=(*gaps, *judged.findings),
-        reports={"openvex.json": vex} if vex else {},
+        reports={
+            audit_record.FILE: files.readable_json(record),
+            **audit_formats.all_of(record),
+            vulns.FILE: files.readable_json(vulns.statement(record)),
+            **({"openvex.json": vex} if vex else {}),
+        },
     )
 
 
@@ -88,6 +97,23 @@ def _known(context: Context, locks: Sequence[Lock]) -> tuple[Snapshot, Facts]:
             "names; run `INVARLOCK_ALLOW_NETWORK=1 nox -s advisories`"
         )
     return taken, facts
+
+
+def _record(
+    context: Context, evidence: Audited, found: tuple[Entry, ...], gaps: Sequence[Finding], said: Verdict
+) -> Record:  # fmt: skip
+    plan, taken = context.plan, evidence.snapshot
+    return Record(
+        enforced=not context.report_only, verdict="passed" if said is Verdict.PASSED else "failed", judged_at=plan.judged_at,
+        tool=f"pip-audit {venvs.locked_version(venvs.lock_path(context.tools, 'audit'), 'pip-audit')}",
+        origin=taken.origin, as_of=taken.as_of, age_days=(plan.judged_at - taken.as_of).days, snapshot=taken.sha256,
+        locks=tuple(
+            Pinned(environment=lock.environment, path=lock.path, sha256=lock.sha256,
+                   pins=tuple((pin.name, pin.version) for pin in lock.pins))
+            for lock in evidence.locks
+        ),
+        entries=found, gaps=tuple(gap.message for gap in gaps),
+    )  # fmt: skip
 
 
 def _names(locks: Sequence[Lock]) -> set[str]:
@@ -156,37 +182,6 @@ def _read(folder: Path) -> Audited:
     )
 
 
-def _findings(plan: Plan, evidence: Audited) -> tuple[Mapping[str, frozenset[str]], tuple[Finding, ...]]:
-    """Return the other names of each advisory found, and a finding for each in each environment."""
-    vulns = {(d.name, d.version): d.vulns for d in evidence.report.dependencies}
-    aliases: dict[str, frozenset[str]] = {}
-    found = []
-    for lock in evidence.locks:
-        for pin in lock.pins:
-            for vulnerability in vulns.get((pin.name, pin.version), ()):
-                aliases[vulnerability.id] = aliases.get(vulnerability.id, frozenset()) | vulnerability.names
-                found.append(_vulnerable(plan, evidence, lock, pin, vulnerability))
-    return aliases, tuple(found)
-
-
-def _vulnerable(plan: Plan, evidence: Audited, lock: Lock, pin: Pin, vulnerability: Vulnerability) -> Finding:
-    version = Version(pin.version)
-    named = (advisory for advisory in evidence.facts.get(pin.name, ()) if advisory.names & vulnerability.names)
-    records = [advisory for advisory in named if osv.affects(advisory, pin.name, version)]
-    severity = policy.worst([advisory.severity for advisory in records])
-    gate = plan.gates.audit
-    fails = policy.counts(severity, fail_on=gate.fail_on, unknown_is=gate.unknown_is)
-    fixed = sorted({above for advisory in records for above in osv.fixes(advisory, pin.name, version)}, key=Version)
-    others = f" ({', '.join(vulnerability.aliases)})" if vulnerability.aliases else ""
-    remedy = f"fixed in {', '.join(fixed)}" if fixed else "no fixed version known"
-    return Finding(
-        control="audit.clean", rule=vulnerability.id, outcome=OutcomeKind.FAILED if fails else OutcomeKind.PASSED,
-        message=f"{pin.name} {pin.version} in {lock.path}: {vulnerability.id}{others}, severity {severity}, {remedy}",
-        severity=severity, path=lock.path, line=pin.line, package=pin.name, version=pin.version, advisory=vulnerability.id,
-        environment=lock.environment,
-    )  # fmt: skip
-
-
 def _coverage(evidence: Audited, gaps: Sequence[Finding]) -> Outcome:
     pins = sum(len(lock.pins) for lock in evidence.locks)
     counted = f"{len(evidence.locks)} locks, {pins} pins, {len(pinned(evidence.locks))} packages"
@@ -207,23 +202,36 @@ def _coverage_remedy(gaps: Sequence[Finding]) -> str:
     return "read logs/audit/pip-audit.stderr, then run `nox -s audit` again"
 
 
-def _clean(plan: Plan, evidence: Audited, judged: policy.Judged) -> Outcome:
-    known = len({finding.advisory for finding in judged.findings})
-    packages = len(pinned(evidence.locks))
-    gate = plan.gates.audit
-    return judged.outcome(
-        "audit.clean", seen=f"{packages} packages, {known} known advisories",
-        expected=f"no advisory at {gate.fail_on} or above (unknown counts as {gate.unknown_is}) without a valid waiver",
-        remedy="upgrade with `nox -s lock -- --upgrade`, or grant an expiring waiver in policy/waivers.toml; "
-        "remove or renew the waivers named", evidence="evidence/audit/pip-audit.json",
+def _clean(context: Context, evidence: Audited, judged: policy.Judged, found: Sequence[Entry]) -> Outcome:
+    gate = context.plan.gates.audit
+    known = len({entry.id for entry in found})
+    vexed = [
+        f"{entry.id} on {entry.package} {entry.version}: {entry.excuse}" for entry in found if entry.excuse.startswith("VEX")
+    ]
+    said = f", {len(vexed)} excused by VEX ({policy.listed(vexed)})" if vexed else ""
+    outcome = judged.outcome(
+        "audit.clean", seen=f"{len(pinned(evidence.locks))} packages, {known} known advisories{said}",
+        expected=f"no advisory at {_thresholds(gate)} or above (unknown counts as {gate.unknown_is}) without a valid waiver",
+        remedy="upgrade with `nox -s lock -- --upgrade`, or `invoke policy.waive` proposes an expiring waiver; "
+        "remove or renew the waivers named", evidence=f"evidence/audit/{audit_record.FILE}",
     )  # fmt: skip
+    missing = sorted(gate.environment.keys() - {lock.environment for lock in evidence.locks})
+    if missing and not context.targets:
+        odd = f"audit.environment in policy/gates.toml names {', '.join(missing)}, which no lock is for"
+        outcome = structs.replace(outcome, warning="; ".join(filter(None, (outcome.warning, odd))))
+    return outcome
+
+
+def _thresholds(gate: AuditGate) -> str:
+    own = ", ".join(f"{level} in {name}" for name, level in sorted(gate.environment.items()))
+    return f"{gate.fail_on} ({own})" if own else gate.fail_on
 
 
 def _fresh(plan: Plan, taken: Snapshot) -> Outcome:
     age, longest = (plan.judged_at - taken.as_of).days, plan.gates.audit.max_snapshot_age_days
     return policy.deployment_check(
         plan, "audit.fresh", -_CLOCK_SKEW_DAYS <= age <= longest,
-        seen=f"advisories as of {taken.as_of}, {age} days before the day of judgement",
+        seen=f"advisories as of {taken.as_of}, {age} days before the day of judgement, sha256 {taken.sha256}",
         expected=f"at most {longest} days", remedy="import a newer snapshot: `nox -s advisories`",
         evidence="evidence/audit/snapshot.json",
     )  # fmt: skip
