@@ -76,15 +76,13 @@ def _flaw(claim: Claim, gate: VexGate, today: date) -> str:
 def _product(purl: str) -> tuple[str, str] | None:
     """Return canonical name and version of the one package that *purl* is, None for anything else."""
     found = _PURL.fullmatch(purl)
+    if found is None:
+        return None
     try:
-        return (
-            (canonicalize_name(unquote(found["name"])), canonicalize_version(Version(unquote(found["version"]))))
-            if found
-            else None
-        )
+        version = canonicalize_version(Version(unquote(found["version"])))
     except InvalidVersion:
         return None
-    return (canonicalize_name(unquote(found["name"])), version) if found else None
+    return canonicalize_name(unquote(found["name"])), version
 
 
 class _Identified(Struct, frozen=True):
