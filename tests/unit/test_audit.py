@@ -261,7 +261,7 @@ def test_a_report_that_nobody_enforces_says_so_and_is_not_taken_further(tmp_path
     said = project.run(audit.STAGE, report)
     assert said.verdict is Verdict.FAILED and said.report_only is True
     for name in ("audit.json", "audit.sarif", "junit.xml", "gl-dependency-scanning-report.json", "audit.md", "audit.txt",
-                 "vulns.json", "openvex.json", "not-enforced.txt"):  # fmt: skip
+                 "openvex.json", "not-enforced.txt"):  # fmt: skip
         text = (ctx.evidence("audit") / name).read_text("utf-8")
         assert "NOT ENFORCED" in text or "no gate was enforced" in text or '"enforced": false' in text, name
     with pytest.raises(InputMissing, match="without --report-only"):
@@ -392,7 +392,7 @@ def test_evidence_is_the_same_bytes_again(tmp_path: Path) -> None:
     assert trees[0] == trees[1]
     gathered = {"facts.json", "locks.json", "pip-audit.json", "questions.json", "snapshot.json"}
     derived = {"audit.json", "audit.md", "audit.sarif", "audit.txt", "gl-dependency-scanning-report.json", "junit.xml"}
-    assert set(trees[0]) == gathered | derived | {"openvex.json", "vulns.json"}
+    assert set(trees[0]) == gathered | derived | {"openvex.json"}
 
 
 # The real tool's words

@@ -74,7 +74,8 @@ def _index(source: Path, folder: Path, *, sha256: str, origin: str, licence: str
 def embed(root: Path, source: Path, *, origin: str = "", licence: str = "unknown") -> Snapshot:
     """Write the facts of *source* about the packages that the locks of *root* name into its policy.
 
-    Where the facts there came from the same bytes, their origin and licence stay. Raises UsageError or InputMissing; the earlier facts then stay.
+    Where the facts there came from the same bytes, their origin and licence stay. Raises UsageError or InputMissing; the
+    earlier facts then stay.
     """
     names = frozenset(pin.name for lock in read_locks(root) for pin in lock.pins if not pin.flaw or pin.version)
     folder = root / snapshot.FOLDER

@@ -7,8 +7,8 @@ the judge reads from the same facts by itself.
 
 Leaves: `locks.json` (what is pinned), `facts.json` and `snapshot.json` (the advisories used), `questions.json` (asked and
 answered), `pip-audit.json` (reported); derived from these, `audit.json` (the record), and from that every other format:
-`audit.sarif`, `junit.xml`, `gl-dependency-scanning-report.json`, `audit.md`, `audit.txt`, `vulns.json` (in-toto), and
-`openvex.json` when something was found.
+`audit.sarif`, `junit.xml`, `gl-dependency-scanning-report.json`, `audit.md`, `audit.txt`, and `openvex.json` when
+something was found.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from sealrun.errors import InputMissing, ToolFailed
 from sealrun.outcome import Finding, Judgement, Outcome, Verdict, check, verdict
 from sealrun.policy import judge as policy
 from sealrun.policy.model import AuditGate, Plan
-from sealrun.reports import audit_formats, audit_record, index, openvex, osv, pip_audit, snapshot, vulns
+from sealrun.reports import audit_formats, audit_record, index, openvex, osv, pip_audit, snapshot
 from sealrun.reports.audit_record import Entry, Pinned, Record
 from sealrun.reports.coverage import Audited, Locks, Package, pinned, require_agreement, uncovered
 from sealrun.reports.lockfiles import Lock, read_locks
@@ -78,7 +78,6 @@ def _judge(context: Context) -> Judgement:
         reports={
             audit_record.FILE: files.readable_json(record),
             **audit_formats.all_of(record),
-            vulns.FILE: files.readable_json(vulns.statement(record)),
             **({"openvex.json": vex} if vex else {}),
         },
     )

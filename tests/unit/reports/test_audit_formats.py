@@ -10,7 +10,7 @@ import pytest
 from msgspec import structs
 
 from sealrun.outcome import OutcomeKind, Severity
-from sealrun.reports import audit_formats, openvex, vulns
+from sealrun.reports import audit_formats, openvex
 from sealrun.reports.audit_record import Entry, Pinned, Record, groups
 
 STAMP = "NOT ENFORCED"
@@ -154,25 +154,10 @@ def test_openvex_is_valid_under_its_schema(entries: tuple[Entry, ...], status: s
     assert openvex.document(record(), author="a") is None
 
 
-def test_the_predicate_names_scanner_database_and_results() -> None:
-    """in-toto's vulns 0.2: what it requires is there, and the subjects are the locks."""
-    made = vulns.statement(record(FAILED, WAIVED))
-    assert made["subject"] == [{"name": "requirements/app.txt", "digest": {"sha256": "cd" * 32}}]
-    scanner = made["predicate"]["scanner"]
-    assert (scanner["uri"], scanner["db"]["version"], scanner["db"]["lastUpdate"]) == (
-        "pkg:pypi/pip-audit@2.10.1", "ab" * 32, "2026-03-08T00:00:00Z"
-    )  # fmt: skip
-    assert [result["id"] for result in scanner["result"]] == ["PYSEC-2026-1", "PYSEC-2026-2"]
-    assert {"method": "cvss_score", "score": "9.8"} in scanner["result"][0]["severity"]
-    assert {"outcome": "waived"} in scanner["result"][1]["annotations"]
-    assert set(made["predicate"]["metadata"]) == {"scanStartedOn", "scanFinishedOn"}
-
-
 def test_what_is_not_enforced_says_so_in_every_format() -> None:
     """Nobody can mistake a report for a gate."""
     report = record(FAILED, enforced=False)
-    written: dict[str, Any] = {**audit_formats.all_of(report), "openvex": openvex.document(report, author="a"),
-                               "vulns": json.dumps(vulns.statement(report)).encode()}  # fmt: skip
+    written: dict[str, Any] = {**audit_formats.all_of(report), "openvex": openvex.document(report, author="a")}  # fmt: skip
     assert {name for name, data in written.items() if STAMP.encode() not in data} == set()
     jsonschema.validate(json.loads(written["openvex"]), OPENVEX)
     enforced = audit_formats.all_of(record(FAILED))
