@@ -4,6 +4,7 @@ Rules: everything is built here, byte by byte or by the standard library; what a
 """
 
 import base64
+import bz2
 import gzip
 import io
 import json
@@ -199,6 +200,7 @@ HONEST: dict[str, bytes] = {
     "tekken.json": json.dumps(
         {"vocab": [{"rank": n, "token_bytes": base64.b64encode(bytes([n])).decode()} for n in range(200)]}
     ).encode(),
+    "with-del.json": b'{"model": {"vocab": {"\x7f": 130}}}',
     "params.yaml": b"hidden: 64\nlayers: [1, 2]\n",
 }
 
@@ -273,6 +275,12 @@ HOSTILE: dict[str, bytes] = {
     "model.joblib": zlib.compress(PAYLOAD),
     "model.pkl.gz": gzip.compress(PAYLOAD),
     "model.pkl.xz": lzma.compress(PAYLOAD),
+    "model.joblib.bz2": bz2.compress(PAYLOAD),
+    "model.joblib.lz4": b"\x04\x22\x4d\x18\x64\x40\xa7" + PAYLOAD,
+    "model.pkl.zst": b"\x28\xb5\x2f\xfd\x24" + PAYLOAD,
+    "model.rds": gzip.compress(b"X\n\0\0\0\2"),
+    "model.pte": b"\x1c\x00\x00\x00ET12" + bytes(64),
+    "flax_model.msgpack": b"\x81\xa6params\x80",
     "array.npy": numpy_objects(),
     "arrays.npz": zipped({"a.npy": numpy_objects()}),
     "code.marshal": _CODE,
@@ -285,6 +293,18 @@ HOSTILE: dict[str, bytes] = {
     "inner.zip": zipped({"inner.zip": _torch()}),
     "crc.pt": _broken(_torch(), b"ran", b"run"),
     "encrypted-flag.pt": _broken(_torch(), b"PK\x01\x02\x14\x03\x14\x00\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01\x00"),
+    "other-name.pt": _torch().replace(b"data.pkl", b"data.txt", 1),  # the local header's, not the directory's
+    "patched-flag.pt": _broken(_torch(), b"PK\x01\x02\x14\x03\x14\x00\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x20\x00"),
+    "strong-flag.pt": _broken(_torch(), b"PK\x01\x02\x14\x03\x14\x00\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x40\x00"),
+    "commented.pt": _torch()[:-2] + b"\x05\x00words",
+    "member-by-another-name.pt": zipped({"archive/readme.txt": PAYLOAD}),
+    "traversal.zip": zipped({"../../etc/cron.d/x": b"* * * * * root true\n"}),
+    "torchscript.pt": zipped({"m/code/__torch__.py": b"def forward(self): pass\n", "m/data.pkl": PAYLOAD}),
+    "model.skops": zipped({"schema.json": b'{"__class__": "system", "__module__": "os"}'}),
+    "model.mar": zipped({"MAR-INF/MANIFEST.json": b"{}", "handler.py": b"import os\n"}),
+    "llamafile": b"MZqFpD='\n" + bytes(500) + gguf() + zipped({".args": b"-m\n"}),
+    "llamafile.gguf": b"MZqFpD='\n" + bytes(500) + gguf(),
+    "shell-in-front.gguf": b"#!/bin/sh\ntrue\nexit\n" + gguf(),
     "no-directory.pt": _torch()[:-60],
     "prefixed.pt": b"\x00" * 16 + _torch(),
     "checkpoint.tar": tarred({"data.pkl": PAYLOAD}),

@@ -79,6 +79,16 @@ def test_the_shipped_models_pass_and_their_digests_are_handed_over(real: Path) -
     assert str(real) not in (context.evidence("model") / "formats.json").read_text()
 
 
+def swap_tokenizer(root: Path) -> None:
+    """Put a tokenizer in place that numbers two tokens the other way."""
+    path = root / "candidate" / "tokenizer.json"
+    value = json.loads(path.read_text())
+    vocab = value["model"]["vocab"]
+    one, other, *_ = vocab
+    vocab[one], vocab[other] = vocab[other], vocab[one]
+    path.write_text(json.dumps(value))
+
+
 @pytest.mark.e2e
 @pytest.mark.parametrize(
     ("change", "named"),
@@ -87,13 +97,25 @@ def test_the_shipped_models_pass_and_their_digests_are_handed_over(real: Path) -
         (lambda root: flip(root / "baseline" / "config.json"), "baseline/config.json: has the sha256"),
         (lambda root: flip(root / "data" / "eval.jsonl"), "data/eval.jsonl: has the sha256"),
         (lambda root: (root / "candidate" / "tokenizer.json").unlink(), "candidate/tokenizer.json: is pinned, but"),
+        (swap_tokenizer, "candidate/tokenizer.json: has the sha256"),
         (lambda root: (root / "candidate" / "extra.json").write_text("{}"), "candidate/extra.json: no pin"),
         (lambda root: (root / "candidate" / ".hidden").write_text("x"), "candidate/.hidden: no pin"),
         (lambda root: hide(root / "candidate" / ".git" / "x"), "candidate/.git/x: no pin"),
         (lambda root: (root / "candidate" / "out").symlink_to("/etc/hostname"), "candidate/out: no pin"),
         (lambda root: move_out(root / "baseline" / "config.json"), "baseline/config.json: no regular file inside"),
     ],
-    ids=["weights", "config", "data", "missing", "extra", "hidden", "below .git", "link", "moved out behind a link"],
+    ids=[
+        "weights",
+        "config",
+        "data",
+        "missing",
+        "swapped tokenizer",
+        "extra",
+        "hidden",
+        "below .git",
+        "link",
+        "moved out behind a link",
+    ],
 )
 def test_every_difference_from_the_pins_is_named(real: Path, change: Change, named: str) -> None:
     """model.digests fails on any byte, any file and any link that the pins do not know."""
@@ -389,6 +411,14 @@ def clean() -> bytes:
         (models.HOSTILE["renamed-inside.pt"], "zip", "not known to be clean"),
         (models.HOSTILE["crc.pt"], "zip", "could not be scanned"),
         (models.HOSTILE["inner.zip"], "zip", "another archive"),
+        (models.HOSTILE["other-name.pt"], "zip", "could not be scanned"),
+        (models.HOSTILE["encrypted-flag.pt"], "zip", "too large or encrypted"),
+        (models.HOSTILE["patched-flag.pt"], "zip", "could not be"),
+        (models.HOSTILE["strong-flag.pt"], "zip", "could not be"),
+        (models.HOSTILE["no-directory.pt"], "zip", "could not be scanned"),
+        (models.HOSTILE["commented.pt"], "zip", "print"),
+        (models.HOSTILE["member-by-another-name.pt"], "zip", "not known to be clean"),
+        (models.HOSTILE["torchscript.pt"], "zip", "is code"),
         (models.HOSTILE["protocol2.bin"], "pickle", "print"),
         (b"\x80\x02csome.module\nthing\n)R.", "pickle", "some.module.thing"),
         (b"\x80\x02ccollections\nOrderedDict\n)R", "pickle", "no end"),
@@ -504,6 +534,19 @@ def test_a_branch_or_short_revision_is_no_revision(root: Path, revision: str) ->
     """What can move is refused before anything runs: exit 2, naming the field."""
     with pytest.raises(UsageError, match="revision"):
         with_source(root, Source(repository="owner/name", revision=revision))
+
+
+def test_a_revision_that_moved_is_named(root: Path) -> None:
+    """What lies in the cache of one revision is not what a release says of another."""
+    kept, wanted = "a" * 40, "b" * 40
+    snapshot = Path("cache") / "models--owner--name" / "snapshots" / kept
+    (root / snapshot).parent.mkdir(parents=True)
+    (root / "candidate").rename(root / snapshot)
+    release = root / "release.toml"
+    release.write_text(release.read_text().replace('path = "candidate"', f'path = "{snapshot}"'))
+    said = list(model._untrusted(with_source(root, Source(repository="owner/name", revision=wanted), ("owner/name",))))
+    assert [problem.path for problem in said] == ["candidate"]
+    assert f"lies in the cache of owner/name at {kept}" in said[0].message
 
 
 # -- what can go wrong around the scanners
