@@ -48,7 +48,7 @@ class Matrix(Struct, frozen=True, kw_only=True):
 
 
 def listed(root: Path, tag: str) -> tuple[str, ...]:
-    """Return the names of the sessions with *tag* in the noxfile of *root*, as nox lists them. Raises UsageError, ToolFailed."""
+    """Return the sessions with *tag* in the noxfile of *root*, as nox lists them. Raises UsageError, ToolFailed."""
     if tag not in TAGS:
         raise UsageError(f"--tag: got {tag!r}, expected one of {', '.join(TAGS)}")
     with files.private_folder() as logs:
