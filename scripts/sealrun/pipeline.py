@@ -183,9 +183,9 @@ def _gather(stage: Stage, context: Context) -> tuple[str, str, tuple[str, ...]]:
     context.statement_path(stage.name).unlink(missing_ok=True)
     files.empty_folder(context.logs(stage.name))
     out = files.empty_folder(context.evidence(stage.name))
-    with files.private_folder() as tmp:
-        work = Work(stage=stage, context=context, out=out, tmp=tmp, networks=[])
-        stage.gather(context, work)
+    with files.private_folder() as home:
+        tmp, shown = (files.empty_folder(home / name) for name in ("tmp", "shown"))
+        stage.gather(context, work := Work(stage=stage, context=context, out=out, tmp=tmp, shown=shown, networks=[]))
     seen = {network.value for network in work.networks}
     network = "opened" if "opened" in seen else "denied" if seen else _RAN_NOTHING
     return network, ", ".join(sorted(work.barriers)), tuple(files.walk_files(out))

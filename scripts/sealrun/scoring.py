@@ -119,7 +119,7 @@ def start(context: Context, work: Work, role: str, data: Path, target: Path) -> 
     The caller finishes it by `work.finish`. Raises InputMissing or ToolFailed.
     """
     runtime, ref = runtime_of(context.plan, role), model_of(context.plan, role)
-    shown = view(context, role, work.tmp / role) if runtime.opens_folder else context.plan.base / ref.path
+    shown = view(context, role, work.shown / role) if runtime.opens_folder else context.plan.base / ref.path
     files.regular_file(context.plan.base, f"{ref.path}/{ref.artifact}", role)
     job = _job(context) | {
         "model": str(shown / ref.artifact),

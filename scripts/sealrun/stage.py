@@ -85,12 +85,14 @@ class Context:
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What `gather` works with: its stage and context, the evidence folder to fill, a private temporary folder."""
+    """What `gather` works with: its stage and context, the evidence folder to fill, a private temporary folder, and `shown`
+    beside that: what a program is shown in there, it can read but not change."""
 
     stage: "Stage"
     context: Context
     out: Path
     tmp: Path
+    shown: Path
     networks: list[sandbox.Network]
     barriers: set[str] = field(default_factory=set)
 

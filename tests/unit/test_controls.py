@@ -43,7 +43,10 @@ class Judged:
         if self.stray:
             (context.out / self.stray).write_text("who wrote me?", "utf-8")
         context.evidence("bundle").mkdir(parents=True)
-        stage.gather(context, Work(stage=stage, context=context, out=context.evidence("bundle"), tmp=self.tmp, networks=[]))
+        stage.gather(
+            context,
+            Work(stage=stage, context=context, out=context.evidence("bundle"), tmp=self.tmp, shown=self.tmp, networks=[]),
+        )
         return {outcome.control: outcome for outcome in stage.judge(context).outcomes}
 
     def _statement(self, context: Context, stage: str) -> statements.StageStatement:

@@ -15,7 +15,7 @@ from sealrun.policy.model import Plan
 from sealrun.reports.ladder import Rung
 from sealrun.stage import Context, Needs, Work
 
-_MODULES = {"invarlock-0.17": "invarlock17"}
+_MODULES = {"invarlock-0.17": "invarlock17", "invarlock-0.3": "invarlock03", "imported": "imported"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +35,12 @@ class Engine:
     """`certify` leaves records or windows, `certificate/` and the baseline's report; `judge` answers certify's controls.
 
     `verify` lets the engine's own verifier look, `checks` are the checks behind verify's controls, `reports` our own figures;
-    `inputs` and `verify_inputs` are what each reads beyond the release's own files, name to sha256.
+    `inputs` and `verify_inputs` are what each reads beyond the release's own files, name to sha256; `decision` is the file of
+    certify's evidence that says what was found.
     """
 
     name: str
+    decision: str
     needs: Callable[[Plan], Needs]
     verify_needs: Callable[[Plan], Needs]
     inputs: Callable[[Context], Mapping[str, digest.Sha256]]

@@ -7,31 +7,19 @@ Leaves: `records/{baseline,candidate}.jsonl` (as scored), `certificate/` (InvarL
 from collections.abc import Mapping
 from pathlib import Path
 
-from sealrun import digest, files, scoring, venvs
-from sealrun.engines import Engine, invarlock17_verify
+from sealrun import digest, files, scoring
+from sealrun.engines import Engine, invarlock17_verify, pack
 from sealrun.errors import ToolFailed
-from sealrun.evidence import keys
 from sealrun.outcome import Judgement, Outcome, check
 from sealrun.policy.model import Plan
 from sealrun.reports import artifacts, captured, invarlock, ladder, limits
 from sealrun.reports.records import Records, parse_records, report
 from sealrun.stage import Context, Needs, Work
 
-_KEY = "invarlock-evidence"
-_POLICY_SAYS_NO = 7
-_GUARDS = "spectral, rmt, variance, invariants"
-_INVARLOCK = Needs(
-    environments=(venvs.Environment(name="certify", smoke=("invarlock", "--version")),), tools=(("invarlock", "certify"),)
-)
-
 
 def _needs(plan: Plan) -> Needs:
     runtimes = scoring.needs(plan)
-    return Needs(environments=_INVARLOCK.environments + runtimes.environments, tools=_INVARLOCK.tools + runtimes.tools)
-
-
-def _inputs(context: Context) -> Mapping[str, digest.Sha256]:
-    return {f"key/{_KEY}": keys.fingerprint(keys.private(_KEY))}
+    return Needs(environments=pack.NEEDS.environments + runtimes.environments, tools=pack.NEEDS.tools + runtimes.tools)
 
 
 def _certify(context: Context, work: Work) -> None:
@@ -48,29 +36,7 @@ def _certify(context: Context, work: Work) -> None:
         ("request.yaml", captured.request()),
     ):
         files.write_bytes(work.tmp / name, digest.canonical_json(value))
-    _evaluate(work, question.anchors)
-
-
-def _evaluate(work: Work, expected: captured.Anchors) -> None:
-    """Let InvarLock judge and sign, and keep its evidence pack. Raises ToolFailed when it judged anything else."""
-    argv = ("invarlock", "evaluate", "request.yaml", "--signing-key", str(keys.private(_KEY)), "--fail-on-policy", "--json")
-    completed = work.run("evaluate", "certify", argv, success=(0, _POLICY_SAYS_NO), cwd=work.tmp)
-    said = invarlock.parse_evaluated(completed.stdout.read_bytes())
-    got = captured.Anchors(
-        baseline=said.baseline_run_digest,
-        candidate=said.subject_run_digest,
-        policy=said.policy_digest,
-        request=said.request_digest,
-    )
-    if got != expected:
-        raise ToolFailed(f"invarlock evaluate: it judged {got}, expected {expected}; install the environment again")
-    if (said.decision == "pass") != (completed.exit_code == 0):
-        raise ToolFailed(f"invarlock evaluate: it said {said.decision} and ended with exit code {completed.exit_code}")
-    pack = work.tmp / "certificate"
-    for name in files.walk_files(pack):
-        target = work.out / "certificate" / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        files.write_bytes(target, files.read_bytes(pack / name, "invarlock evaluate"))
+    pack.evaluate(work, lambda _: question.anchors)
 
 
 def _judge(context: Context) -> Judgement:
@@ -89,12 +55,12 @@ def _judge(context: Context) -> Judgement:
 
 def _completed(context: Context, scored: Records) -> Outcome:
     profile = context.plan.release.certify.profile
-    version = venvs.locked_version(venvs.lock_path(context.root, "certify"), "invarlock")
     runtime = f"{scored.header.runtime} {scored.header.runtime_version}"
     return check(
         "certify.completed",
         profile == "release",
-        seen=f"InvarLock {version} on captured runs of {runtime}, profile {profile}; guards not run: {_GUARDS}",
+        seen=f"InvarLock {pack.version(context)} on captured runs of {runtime}, profile {profile}; "
+        f"guards not run: {pack.GUARDS}",
         expected="profile release",
         remedy='Set certify.profile = "release" in release.toml, then run `nox -s certify`.',
         evidence="evidence/certify/certificate/manifest.json",
@@ -144,10 +110,11 @@ def _records(folder: Path, role: str) -> Records:
 
 
 ENGINE = Engine(
+    decision="certificate/reports/evaluation.report.json",
     name="invarlock-0.17",
     needs=_needs,
     verify_needs=_needs,
-    inputs=_inputs,
+    inputs=lambda _: pack.inputs(),
     verify_inputs=invarlock17_verify.inputs,
     certify=_certify,
     judge=_judge,

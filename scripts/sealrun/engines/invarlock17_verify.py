@@ -11,21 +11,15 @@ of their own and `invarlock verify certificate --trust-profile trust.json --rece
 
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 
 from sealrun import digest, files, sandbox, scoring
-from sealrun.engines import Checks
-from sealrun.errors import ToolFailed, VerificationFailed
-from sealrun.evidence import keys
+from sealrun.engines import Checks, pack
+from sealrun.errors import VerificationFailed
 from sealrun.evidence import statement as statements
-from sealrun.reports import artifacts, captured, captured_checks, invarlock, recompute, witness
-from sealrun.reports.captured_checks import EVIDENCE_KEY, Evidence
+from sealrun.reports import artifacts, captured, captured_checks, recompute, witness
+from sealrun.reports.captured_checks import Evidence
 from sealrun.reports.records import Case, Records, parse_records, require_cases
 from sealrun.stage import Context, Work
-
-_KEY = "invarlock-verifier"
-_NOT_INTACT = (4, 6)  # inventory; signature, anchor or content
-_POLICY_SAYS_NO = 7
 
 
 def inputs(context: Context) -> Mapping[str, digest.Sha256]:
@@ -35,7 +29,7 @@ def inputs(context: Context) -> Mapping[str, digest.Sha256]:
         for role in scoring.ROLES
         for entry in artifacts.load(context.evidence("model")).model(role)
     }
-    return {**models, f"key/{_KEY}": keys.fingerprint(keys.private(_KEY))}
+    return {**models, **pack.verify_inputs()}
 
 
 def verify(context: Context, work: Work) -> None:
@@ -44,12 +38,9 @@ def verify(context: Context, work: Work) -> None:
     for role, records in scored.items():
         require_cases(records, cases, f"{role}.jsonl", VerificationFailed)
     question = captured.question(context.plan, cases, scored, artifacts.load(context.evidence("model")))
-    trust = captured.trust(question.anchors, signer=f"sha256:{_signer(context)}", key=f"{_KEY}.pem")
-    files.write_bytes(work.out / "policy.json", digest.canonical_json(question.policy))
-    files.write_json(work.out / "trust.json", trust)
     running = _start_witness(context, work, cases, scored)
     try:
-        _verify(context, work, question.anchors)
+        pack.verify(context, work, question.policy, question.anchors)
     finally:
         for started in running:
             work.finish(started)
@@ -64,25 +55,6 @@ def _start_witness(
     data = work.tmp / "witness.jsonl"
     files.write_bytes(data, witness.data(cases, chosen, context.plan.release.data))
     return [scoring.start(context, work, role, data, work.out / "witness" / f"{role}.jsonl") for role in scoring.ROLES]
-
-
-def _verify(context: Context, work: Work, expected: captured.Anchors) -> None:
-    """Let InvarLock verify the certificate, and keep its receipt and result. Raises ToolFailed when they disagree."""
-    argv = (
-        "invarlock", "verify", str(_certificate(context).resolve()), "--policy", str(work.out.resolve() / "policy.json"),
-        "--expected-baseline-run", expected.baseline, "--expected-subject-run", expected.candidate,
-        "--expected-request-digest", expected.request, "--expected-signer", f"sha256:{_signer(context)}",
-        "--verifier-signing-key", str(keys.private(_KEY)), "--verifier-identity", captured.VERIFIER,
-        "--receipt", str(work.tmp / "receipt.json"), "--json",
-    )  # fmt: skip
-    completed = work.run("verify", "certify", argv, success=(0, *_NOT_INTACT, _POLICY_SAYS_NO))
-    said = files.decode(completed.stdout.read_bytes(), invarlock.Verified, "invarlock verify --json", ToolFailed)
-    receipt = invarlock.load(work.tmp / "receipt.json", invarlock.Receipt)
-    status = receipt.statement.verdict.verification_status
-    if said.ok != (completed.exit_code == 0) or status != completed.exit_code:
-        raise ToolFailed(f"invarlock verify: exit code {completed.exit_code}, receipt {status}, result ok={said.ok}")
-    files.write_bytes(work.out / "receipt.json", (work.tmp / "receipt.json").read_bytes())
-    files.write_json(work.out / "verified.json", said)
 
 
 def checks(context: Context) -> Mapping[str, Checks]:
@@ -123,7 +95,7 @@ def _evidence(context: Context) -> Evidence:
         certify=context.evidence("certify"),
         verify=context.evidence("verify"),
         stated=statements.load(context.statement_path("certify")).predicate,
-        verifier=keys.fingerprint(keys.private(_KEY)),
+        verifier=pack.verifier(),
     )
 
 
@@ -133,15 +105,3 @@ def _scored(context: Context) -> dict[str, Records]:
         role: parse_records(files.read_bytes(folder / f"{role}.jsonl", "certify"), f"{role}.jsonl", VerificationFailed)
         for role in scoring.ROLES
     }
-
-
-def _certificate(context: Context) -> Path:
-    return context.evidence("certify") / "certificate"
-
-
-def _signer(context: Context) -> digest.Sha256:
-    """Return the fingerprint of the evidence key that certify stated to sign with."""
-    for resource in statements.load(context.statement_path("certify")).predicate.inputs:
-        if resource.name == f"key/{EVIDENCE_KEY}":
-            return resource.digest.sha256
-    raise VerificationFailed("certify: its statement names no evidence key; run `nox -s certify` again")

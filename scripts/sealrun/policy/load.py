@@ -65,6 +65,8 @@ def _cross_check(plan: Plan, where: Path) -> None:
         for name in (model.artifact, model.tokenizer):
             if name not in model.files:
                 raise UsageError(f"{where}: {role}.files: {name!r} is used but not pinned; add its sha256")
+    if release.certify.engine == "imported" and release.certify.imported is None:
+        raise UsageError(f"{where}: certify.engine is imported; add the table [certify.imported] with the exports to compare")
     ids = [control.id for control in plan.checklist.control]
     if len(set(ids)) != len(ids):
         raise UsageError("policy/checklist.toml: a control id stands twice; remove one")

@@ -74,17 +74,39 @@ class DataRef(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     licence: str = ""
 
 
+class Export(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An evaluator's per-case export, relative to `release.toml`, and its sha256."""
+
+    path: Text
+    sha256: digest.Sha256
+
+
+class ImportedRef(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What engine imported compares: the `metric` that *evaluator* recorded for each case of two exports. `filter` chooses
+    among the filters of an lm-eval export."""
+
+    adapter: Literal["lm-eval-samples", "inspect-json", "promptfoo-jsonl"]
+    evaluator: Name
+    version: Text
+    metric: Text
+    direction: Literal["higher", "lower"] = "higher"
+    filter: Text | None = None
+    baseline: Export
+    candidate: Export
+
+
 class CertifyRef(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the change is certified; `runtime` is for models that name none, `window` the most tokens a model sees at once,
     longer texts are scored in parts, `batch` the texts at once; `heavy` allows environments of gigabytes to be installed."""
 
-    engine: Literal["invarlock-0.17"] = "invarlock-0.17"
+    engine: Literal["invarlock-0.17", "invarlock-0.3", "imported"] = "invarlock-0.17"
     runtime: RuntimeName | None = None
     profile: Name = "release"
     window: Annotated[int, Meta(ge=2)] = 1024
     batch: Annotated[int, Meta(ge=1, le=1024)] = 1
     device: Literal["cpu", "cuda"] = "cpu"
     heavy: bool = False
+    imported: ImportedRef | None = None
 
 
 class Release(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -125,9 +147,11 @@ class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Least amounts hold for each model: cases, windows (pieces that a model saw at once), predicted tokens; `min_replicates` for
     the resampling behind the interval. `max_ratio` bounds the upper end, `max_interval_width` the width of the 95 % interval of
     candidate / baseline of the normalised NLL per UTF-8 byte; `max_regression` the mean difference in nats per UTF-8 byte.
-    `required_guards` are the engine's own guards that must have been evaluated, by engine. The recomputation agrees on points
-    to `recompute_tolerance`, on the ends of the interval to `interval_tolerance` as a share of its width. `witness_cases` of
-    each model are scored again in verify, and each must agree to `witness_tolerance` as a share of its log probability.
+    `max_score_drop` and `max_score_interval_width` hold for a recorded score: how much the interval of candidate - baseline may
+    reach to the bad side, and its width. `required_guards` are the engine's own guards that must have been evaluated, by
+    engine. The recomputation agrees on points to `recompute_tolerance`, on the ends of the interval to `interval_tolerance` as
+    a share of its width. `witness_cases` of each model are scored again in verify, and each must agree to `witness_tolerance`
+    as a share of its log probability.
     """
 
     min_cases: Annotated[int, Meta(ge=1)]
@@ -137,11 +161,19 @@ class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_ratio: Annotated[float, Meta(gt=0)]
     max_interval_width: Annotated[float, Meta(gt=0)]
     max_regression: Annotated[float, Meta(ge=0)]
+    max_score_drop: Annotated[float, Meta(ge=0)] = 0.03
+    max_score_interval_width: Annotated[float, Meta(gt=0)] = 0.06
     required_guards: dict[Name, tuple[Name, ...]] = {}
     recompute_tolerance: Annotated[float, Meta(gt=0, le=1e-6)] = 1e-9
     interval_tolerance: Annotated[float, Meta(gt=0, le=0.5)] = 0.1
     witness_cases: Annotated[int, Meta(ge=1)]
     witness_tolerance: Annotated[float, Meta(ge=0, le=0.01)] = 1e-3
+
+
+class CertifyGate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether engine invarlock-0.3 puts its guards' details into the bundle."""
+
+    guards_evidence: bool = False
 
 
 class AuditGate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -211,6 +243,7 @@ class Gates(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     format: Literal["sealrun/gates-v1"]
     profile: dict[Name, Profile]
+    certify: CertifyGate = CertifyGate()
     audit: AuditGate
     waivers: WaiverGate
     vex: VexGate = VexGate()

@@ -38,6 +38,7 @@ class _Row(Struct, frozen=True, kw_only=True):
     """The part of a run's record that names the case."""
 
     id: str
+    input: str
     expected: str
 
 
@@ -61,6 +62,13 @@ class Evidence:
     verify: Path
     stated: StagePredicate
     verifier: digest.Sha256
+    assurance: str = "recomputed"
+    interval_method: str = "paired_percentile_bootstrap_sha256_v1"
+
+    @property
+    def metric_name(self) -> str:
+        """What is compared."""
+        return captured.METRIC
 
     @property
     def pack(self) -> Path:
@@ -91,7 +99,7 @@ class Evidence:
     def cases(self) -> tuple[Case, ...]:
         """The texts, as the certificate holds them, each the one whose digest the records carry."""
         run = self.loaded(_PACK["baseline"], _Run)
-        cases = tuple(Case(id=row.id, text=row.expected) for row in run.records)
+        cases = tuple(Case(id=row.id, text=row.expected, prompt=row.input) for row in run.records)
         for side, records in self.scored.items():
             require_cases(records, cases, f"{side}.jsonl", VerificationFailed)
         return cases
@@ -147,7 +155,7 @@ def receipt(evidence: Evidence) -> Iterator[Rung]:
     yield same("errors of the result", said.errors, ())
     yield same("verification status of the receipt", verdict.verification_status, 0)
     yield same("replay", statement.replay_status, "completed")
-    yield same("scoring assurance", _assurance(statement), {"recomputed"})
+    yield same("scoring assurance", _assurance(statement), {evidence.assurance})
     comparison = evidence.comparison
     metric = comparison.metrics[0]
     for flag, got, nothing_else in (
@@ -172,11 +180,14 @@ def settings(evidence: Evidence) -> Iterator[Rung]:
     yield same("policy that the decision names", comparison.bindings.policy, asked.anchors.policy)
     yield same("request of the certificate", _named(evidence.pack / _PACK["request"]), asked.anchors.request)
     yield same("request that the manifest names", manifest.request_digest, asked.anchors.request)
-    yield same("metric", metric.name, captured.METRIC)
+    shape = ("nats_per_utf8_byte", "ratio") if evidence.assurance == "recomputed" else ("score", None)
+    yield same("metric", metric.name, evidence.metric_name)
+    yield same("unit of the metric and of its interval", (metric.unit, metric.interval_unit), shape)
+    yield same("assurance of the metric", metric.scoring_assurance, evidence.assurance)
     yield same("slice", metric.slice, "overall")
     interval = metric.interval
     yield same("mass of the interval", interval and interval.mass, 0.95)
-    yield same("method of the interval", interval and interval.method, "paired_percentile_bootstrap_sha256_v1")
+    yield same("method of the interval", interval and interval.method, evidence.interval_method)
     yield at_least("replicates of the interval", metric.replicates, profile.min_replicates)
     for tool in evidence.stated.tools:
         locked = venvs.locate(evidence.root, tool.environment).lock
@@ -231,6 +242,11 @@ def binding(evidence: Evidence) -> Iterator[Rung]:
         name, bindings = _SIDES[side], evidence.comparison.bindings
         yield same(f"{side} run in the certificate", _named(evidence.pack / _PACK[name]), run)
         yield same(f"{side} run that the decision names", getattr(bindings, name), run)
+    yield from inventory(evidence)
+
+
+def inventory(evidence: Evidence) -> Iterator[Rung]:
+    """Yield the checks that the certificate's files are those that it lists."""
     for name, path in _PACK.items():
         entry = evidence.manifest.files.get(name)  # type: ignore[call-overload]
         yield same(f"{name} that the manifest names", entry and entry.digest, _named(evidence.pack / path))

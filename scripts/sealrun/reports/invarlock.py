@@ -61,22 +61,23 @@ class Interval(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Metric(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One compared metric over one slice; means in nats per UTF-8 byte, absent when a case has no number."""
+    """One compared metric over one slice; means absent when a case has no number. Likelihood is in nats per UTF-8 byte and its
+    interval is of the ratio; a recorded score has its own unit and its interval is of the difference."""
 
     name: str
     slice: str
-    kind: Literal["normalized_nll_per_utf8_byte"]
-    unit: Literal["nats_per_utf8_byte"]
-    direction: Literal["lower"]
+    kind: Literal["normalized_nll_per_utf8_byte", "recorded"]
+    unit: Literal["nats_per_utf8_byte", "score"]
+    direction: Literal["lower", "higher"]
     aggregation: Literal["mean"]
-    scoring_assurance: Literal["recomputed"]
-    interval_unit: Literal["ratio"]
+    scoring_assurance: Literal["recomputed", "recorded"]
+    interval_unit: Literal["ratio"] | None = None
     count: int
     missing_ids: tuple[str, ...]
     baseline_mean: float | None
     subject_mean: float | None
     delta: float | None
-    ratio: float | None
+    ratio: float | None = None
     interval: Interval | None
     decision: Decision
     reasons: tuple[str, ...]

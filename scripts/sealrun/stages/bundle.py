@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from sealrun import __version__, digest, files
+from sealrun.engines import engine_of
 from sealrun.errors import SealrunError, UsageError, VerificationFailed
 from sealrun.evidence import attest, bundle, checklist, keys, manifest, oms, sign, signers, source, trust
 from sealrun.evidence.statement import StageStatement
@@ -31,7 +32,7 @@ _CONTROLS = (
 )  # fmt: skip
 _REQUIRES = ("lock", "sbom", "audit", "secrets", "model", "certify", "verify")
 _REPORT = "certificate/reports/evaluation.report.json"
-_OURS = {"evidence", "statements", "logs", "run", "run.json", ".lock", "cache", sign.REPORT}
+_OURS = {"evidence", "statements", "logs", "run", "run.json", ".lock", "cache", "originals", sign.REPORT}
 
 
 def _inputs(context: Context) -> Mapping[str, digest.Sha256]:
@@ -59,7 +60,7 @@ def _judge(context: Context) -> Judgement:
         _isolated(said),
         _writes(context, said),
         _commit(context),
-        _archived(said),
+        _archived(context, said),
         _retained(context),
         _key(context),
     )
@@ -153,8 +154,9 @@ def _commit(context: Context) -> Outcome:
     )
 
 
-def _archived(said: Mapping[str, StageStatement]) -> Outcome:
-    missing = sorted({manifest.CERTIFICATE, manifest.BASELINE_REPORT, _REPORT} - said["certify"].digests().keys())
+def _archived(context: Context, said: Mapping[str, StageStatement]) -> Outcome:
+    needed = {manifest.CERTIFICATE, manifest.BASELINE_REPORT, engine_of(context.plan).decision}
+    missing = sorted(needed - said["certify"].digests().keys())
     return check(
         "evidence.archived",
         not missing,

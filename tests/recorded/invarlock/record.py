@@ -74,7 +74,12 @@ def keep_refusal(context: Context, tmp: Path, target: Path) -> None:
     out, scratch = files.empty_folder(tmp / "refused"), files.empty_folder(tmp / "scratch")
     files.empty_folder(context.logs("verify"))
     try:
-        verify.STAGE.gather(context, Work(stage=verify.STAGE, context=context, out=out, tmp=scratch, networks=[]))
+        verify.STAGE.gather(
+            context,
+            Work(
+                stage=verify.STAGE, context=context, out=out, tmp=scratch, shown=files.empty_folder(tmp / "shown"), networks=[]
+            ),
+        )
     except ToolFailed as error:
         raise SystemExit(f"verify of {target.name}: {error}") from error
     for name in ("receipt.json", "verified.json"):
