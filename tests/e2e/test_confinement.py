@@ -199,6 +199,50 @@ def test_an_interrupt_ends_everything_and_leaves_no_half_file(clone: Clone, tmp_
     assert [path for path in tmp_path.rglob(".*") if path.is_file() and path.name != ".lock"] == []
 
 
+def of_the_checkout(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a module of this checkout's own `.venv`, the network not opted in; skips where there is none."""
+    python = ROOT / ".venv" / "bin" / "python"
+    if not python.exists():
+        pytest.skip("needs this checkout's .venv: run `python3 scripts/bootstrap.py --list`")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV", "INVARLOCK"))}
+    return subprocess.run(
+        [str(python), "-P", "-m", *arguments], cwd=ROOT, env=kept | variables, capture_output=True, text=True, timeout=600
+    )
+
+
+def test_installing_and_running_are_two_phases(tmp_path: Path) -> None:
+    """`--install-only` judges nothing; `--no-install` installs nothing and needs no network, whatever index is configured."""
+    audit = ("nox", "-s", "audit")
+    options = ("--", f"--out={tmp_path}/build", "--fresh")
+    unreachable = {"PIP_INDEX_URL": "https://index.invalid/simple", "UV_DEFAULT_INDEX": "https://index.invalid/simple"}
+    installed = of_the_checkout(*audit, "--install-only", *options, INVARLOCK_ALLOW_NETWORK="1")
+    assert installed.returncode == 0, installed.stderr
+    assert not (tmp_path / "build").exists()
+    of_the_checkout(*audit, "--no-install", *options, **unreachable)
+    (statement,) = tmp_path.glob("build/*/statements/audit.json")
+    predicate = json.loads(statement.read_bytes())["predicate"]
+    assert (predicate["error"], predicate["network"]) == ("", "denied")
+
+
+def test_without_network_and_wheels_the_message_names_both_ways(repository: Path, tmp_path: Path) -> None:
+    """The switch and the wheelhouse are named, and so is a wheelhouse that is none."""
+    (repository / ".nox" / "venvs").unlink()
+    without = {
+        "UV_CACHE_DIR": str(tmp_path / "cache"),
+        "PIP_FIND_LINKS": "",
+        "UV_FIND_LINKS": "",
+        "PIP_CONFIG_FILE": os.devnull,
+    }
+    install = ("sealrun", "install", "audit", f"--root={repository}")
+    refused = of_the_checkout(*install, **without)
+    assert refused.returncode == 3, refused.stderr
+    assert "INVARLOCK_ALLOW_NETWORK=1" in refused.stderr
+    assert "SEALRUN_WHEELHOUSE" in refused.stderr
+    refused = of_the_checkout(*install, **without, SEALRUN_WHEELHOUSE=str(tmp_path / "nowhere"))
+    assert refused.returncode == 3
+    assert "SEALRUN_WHEELHOUSE: got" in refused.stderr
+
+
 def planted_forms(*secrets: str) -> list[bytes]:
     """The ways in which a program may write *secrets*: in clear, URL-encoded, in hexadecimal and in base64 at any alignment."""
     texts = [text for secret in secrets for text in (secret, quote(secret, safe=""), quote_plus(secret))]

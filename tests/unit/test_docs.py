@@ -24,7 +24,7 @@ PAGES = sorted(
 )  # fmt: skip
 # Options of other people's programs that our pages name.
 FOREIGN = {
-    "--no-dependencies", "--require-hashes", "--only-binary", "--no-deps", "--override", "--list",
+    "--no-dependencies", "--install-only", "--no-install", "--require-hashes", "--only-binary", "--no-deps", "--override", "--list",
     "--signature", "--public",  # model_signing's; the second is cut at its underscore
 }  # fmt: skip
 

@@ -137,6 +137,35 @@ def test_a_tool_that_fails_is_an_error_never_a_pass(context: Context, repository
         assert (context.evidence("probe") / "report.txt").read_text() == "partial\n"
 
 
+@pytest.mark.parametrize(
+    ("left", "complaint"),
+    [
+        ('ln -s "{outside}" "$1/report.txt"', "report.txt (a link)"),
+        ('mkdir "$1/a"; ln -s "{folder}" "$1/a/door"; echo x > "$1/report.txt"', "a/door (a link)"),
+        ('mkfifo "$1/report.txt"', "report.txt (a device, pipe or socket)"),
+        ('echo x > "$1/report.txt"; ln "$1/report.txt" "$1/twin.txt"', "2 names, hard links"),
+        ('echo x > "$1/report.txt"; echo x > "$1/back\\\\slash"', "an unsafe name"),
+        ('echo x > "$1/report.txt"; echo x > "$1/REPORT.txt"', "twins"),
+        ('ln -s "{outside}" "$TMPDIR/stolen"; echo x > "$1/report.txt"', "stolen (a link)"),
+        ('ln -s "{outside}" "$1/report.txt"; exit 9', "exit code 9"),
+    ],
+)
+def test_what_a_program_leaves_is_plain_or_refused(
+    context: Context, repository: Path, tmp_path: Path, left: str, complaint: str
+) -> None:
+    """A link, pipe, hard link, unsafe name or twin is an error, is not followed, and is gone: no judge reads through it."""
+    outside = tmp_path / "outside"
+    outside.write_text("kept to itself")
+    tool(repository, left.format(outside=outside, folder=tmp_path))
+    statement = pipeline.execute(stage(), context)
+    assert (statement.predicate.verdict, statement.predicate.error_code) == (Verdict.ERROR, 4)
+    assert complaint in statement.predicate.error
+    below = [path for path in context.out.rglob("*") if not path.is_dir()]
+    assert all(path.is_file() and not path.is_symlink() for path in below)
+    assert all(b"kept to itself" not in path.read_bytes() for path in below)
+    assert outside.read_text() == "kept to itself"
+
+
 def test_a_missing_tool_is_an_error(context: Context, repository: Path) -> None:
     """A program that is gone from its environment is error 4."""
     venvs.locate(repository, "probe").program("probe").unlink()
