@@ -363,6 +363,7 @@ HOSTILE: dict[str, bytes] = {
     "encoded.json": json.dumps({"weights": _ENCODED}).encode(),
     "encoded-twice.json": json.dumps({"x": base64.b64encode(_ENCODED.encode()).decode()}).encode(),
     "hexadecimal.json": json.dumps({"x": PAYLOAD.hex()}).encode(),
+    "base32.json": json.dumps({"x": base64.b32encode(PAYLOAD).decode()}).encode(),
     "encoded.txt": b"see " + _ENCODED.encode() + b"\n",
     "encoded-archive.txt": base64.b64encode(_torch()),
     "lines.jsonl": b'{"a": 1}\n{"a": 1, "a": 2}\n',

@@ -299,6 +299,11 @@ elif what == "external":
     tensor.external_data.add(key="location", value="../../etc/passwd")
 elif what == "broken":
     model.graph.node[0].op_type = "NoSuchOperator"
+elif what == "hidden":
+    import base64
+    model.graph.node[0].attribute.add(name="hint", s=base64.b64encode(b"\\x80\\x04\\x8c\\x05posix\\x8c\\x06system\\x93\\x8c\\x02id\\x85R."), type=3)
+elif what == "text":
+    model.MergeFromString(bytes([0x12, 2, 0xc3, 0x28]))
 data = model.SerializeToString() + (bytes([0xfa, 0x7f, 0x03]) + b"abc" if what == "field" else b"")
 open(path, "wb").write(data)
 """
@@ -312,6 +317,8 @@ open(path, "wb").write(data)
         ("external", "lies outside the folder"),
         ("broken", "the ONNX checker refuses it"),
         ("field", "holds data that ONNX does not define"),
+        ("hidden", "holds an encoded text"),
+        ("text", "text that is not UTF-8"),
     ],
 )
 def test_an_onnx_model_that_reaches_out_is_named(real: Path, what: str, named: str) -> None:

@@ -57,8 +57,9 @@ def read(model: onnx.ModelProto, folder: Path, details: dict[str, Any], domains:
             yield from _external(message, folder, pieces)
         if isinstance(message, onnx.NodeProto) and (message.domain, message.op_type) not in functions:
             used.add(message.domain)
+        for text in (*_strings(message), *_constants(message)):
+            yield from pickles.encoded(text.encode() if isinstance(text, str) else text)
         if isinstance(message, onnx.StringStringEntryProto):
-            yield from pickles.encoded(message.value.encode())
             yield from (f"{message.key[:100]}: {text}" for text in texts.asked_by_text(message.value, ""))
     imported = {entry.domain: entry.version for entry in model.opset_import}
     own = {domain for domain, _ in functions}
@@ -86,6 +87,14 @@ def _strings(message: Message) -> Iterator[str | bytes]:
     for field, value in message.ListFields():
         if field.type == field.TYPE_STRING:
             yield from [value] if isinstance(value, str | bytes) else value
+
+
+def _constants(message: Message) -> Iterator[bytes]:
+    """Yield the texts that a graph may compute with."""
+    if isinstance(message, onnx.AttributeProto):
+        yield from (message.s, *message.strings)
+    elif isinstance(message, onnx.TensorProto):
+        yield from message.string_data
 
 
 def _external(tensor: onnx.TensorProto, folder: Path, pieces: Pieces) -> Iterator[str]:

@@ -33,6 +33,7 @@ _SHORTEST = 28  # no pickle that imports and calls is shorter in base64
 _BEGINNINGS = re.compile(rb"gA[I-X]|UEsDB|f0VMR|H4sI[AC]|eJ|eN|eA")
 _MOST_BEGINNINGS = 20_000
 _LOOKED_AT = 64 * 1024
+_BASE32 = re.compile(rb"[A-Z2-7]+")
 _HEX = re.compile(rb"[0-9a-fA-F]+")
 _ESCAPED = re.compile(rb"\\x80\\x0[2-5]")
 _HIDDEN = (b"PK\x03\x04", b"\x7fELF", b"\x1f\x8b\x08\x00", b"\x1f\x8b\x08\x08", b"\xfd7zXZ\x00",
@@ -72,13 +73,13 @@ def is_whole(file: Path) -> bool:
 
 
 def encoded(data: bytes, levels: int = 3) -> Iterator[str]:
-    """Yield what a base64 or hexadecimal run in *data* hides: a pickle, an archive or a program."""
+    """Yield what a base64, base32 or hexadecimal run in *data* hides: a pickle, an archive or a program."""
     if _ESCAPED.search(data):
         yield "holds a pickle, spelled with escapes"
     for run in {run for run in data.replace(b"\\x", b"").translate(_RUNS).split() if len(run) >= _SHORTEST}:
-        for inner in (*_from_base64(run), *_from_hex(run)):
+        for inner in (*_from_base64(run), *_from_hex(run), *_from_base32(run)):
             if _hides(inner):
-                yield "holds an encoded text (base64 or hexadecimal) that decodes to a pickle, an archive or a program"
+                yield "holds an encoded text (base64, base32 or hexadecimal) that decodes to a pickle, an archive or a program"
                 return
             if levels and inner.isascii() and any(encoded(inner, levels - 1)):
                 yield "holds a text encoded twice, with a pickle, an archive or a program in it"
@@ -195,3 +196,9 @@ def _decoded(text: bytes) -> bytes:
 def _from_hex(text: bytes) -> Iterator[bytes]:
     if _HEX.fullmatch(text):
         yield bytes.fromhex(text[: len(text) // 2 * 2].decode())
+
+
+def _from_base32(text: bytes) -> Iterator[bytes]:
+    if _BASE32.fullmatch(text):
+        whole = text[: len(text) - {1: 1, 3: 1, 6: 1}.get(len(text) % 8, 0)]
+        yield base64.b32decode(whole + b"=" * (-len(whole) % 8))
