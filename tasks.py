@@ -62,9 +62,11 @@ ns = Collection(
     ),
     Collection(
         "ci",
+        task_of("ci.changes"),
         task_of("ci.join"),
         task_of("ci.kit"),
         task_of("ci.matrix"),
+        task_of("ci.summary"),
     ),
     Collection(
         "policy",

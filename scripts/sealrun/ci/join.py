@@ -18,6 +18,8 @@ from sealrun.stage import Context, check_files
 def join(context: Context, parts: Sequence[Path], expected: Sequence[str]) -> tuple[str, ...]:
     """Put the stages *expected* of *parts* in place below the output folder of *context*, and return their names.
 
+    What *parts* hold besides is checked and left where it is.
+
     Raises UsageError (a stage twice), InputMissing (one missing) or VerificationFailed (of another plan, changed, or foreign).
     """
     found: dict[str, Path] = {}
@@ -35,9 +37,9 @@ def join(context: Context, parts: Sequence[Path], expected: Sequence[str]) -> tu
         there = ", ".join(sorted(found)) or "no stage"
         raise InputMissing(f"ci.join: got {there}, missing {', '.join(missing)}; run {sessions}")
     context.out.mkdir(parents=True, exist_ok=True)
-    for name, folder in sorted(found.items()):
+    for name, folder in sorted((name, found[name]) for name in expected):
         _place(context, name, folder)
-    return tuple(sorted(found))
+    return tuple(sorted(expected))
 
 
 def _stages(part: Path, context: Context) -> Iterator[tuple[str, Path]]:

@@ -86,11 +86,17 @@ def _waves(names: Iterable[str]) -> Iterable[list[str]]:
 
 
 def _job(name: str, wave: int, python: str) -> Job:
-    requires = tuple(sorted(_all_required(name)))
+    requires = tuple(required(name))
     return Job(
         stage=name, python=python, wave=wave, requires=requires, inputs=tuple(path for r in requires for path in parts(r)),
         outputs=parts(name),
     )  # fmt: skip
+
+
+def required(name: str) -> list[str]:
+    """Return the stages that *name* needs evidence of, sorted. Raises UsageError."""
+    pipeline.stage_named(name)
+    return sorted(_all_required(name))
 
 
 def parts(stage: str) -> tuple[str, ...]:

@@ -10,13 +10,14 @@ from sealrun.command import Command, config_option, json_option, trust_of, trust
 def _matrix_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tag", default="release", help="release (default) or supply-chain")
     parser.add_argument("--python", action="append", metavar="VERSION", help="a Python to run on; repeatable (default: this)")
+    parser.add_argument("--github", action="store_true", help="print lines for a job's outputs: waveN=MATRIX")
     json_option(parser)
 
 
 def _matrix(options: argparse.Namespace) -> int:
     import platform
 
-    from sealrun import files
+    from sealrun import digest, files
     from sealrun.ci import matrix
 
     pythons = options.python or [".".join(platform.python_version_tuple()[:2])]
@@ -25,6 +26,8 @@ def _matrix(options: argparse.Namespace) -> int:
         files.write_json(Path(options.json), made)
     elif options.json:
         sys.stdout.write(files.readable_json(made).decode())
+    for number, shown in enumerate(made.github if options.github else ()):
+        print(f"wave{number}={digest.canonical_json(shown).decode().rstrip()}")
     for number, wave in enumerate(made.waves):
         jobs = ", ".join(f"{job.stage} on {job.python}" if len(pythons) > 1 else job.stage for job in wave)
         print(f"wave {number}: {jobs}", file=sys.stderr)
@@ -32,9 +35,10 @@ def _matrix(options: argparse.Namespace) -> int:
 
 
 def _join_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("parts", nargs="+", type=Path, help="folders that the jobs left, in any order")
+    parser.add_argument("parts", nargs="*", type=Path, help="folders that the jobs left, in any order")
     parser.add_argument("--out", type=Path, help="output folder (default: build in the checkout)")
     parser.add_argument("--tag", default="release", help="release (default): all stages that the bundle needs; supply-chain")
+    parser.add_argument("--for", dest="wanted", metavar="STAGE", help="only what this stage needs of earlier ones")
     config_option(parser)
 
 
@@ -42,11 +46,14 @@ def _join(options: argparse.Namespace) -> int:
     from sealrun.ci import join, matrix
     from sealrun.stage import context_of
 
-    expected = [name for name in matrix.listed(options.root.resolve(), options.tag) if name != "bundle"]
+    if options.wanted:
+        expected = matrix.required(options.wanted)
+    else:
+        expected = [name for name in matrix.listed(options.root.resolve(), options.tag) if name != "bundle"]
     context = context_of(options.root, options.config, options.out)
     joined = join.join(context, options.parts, expected)
-    print(f"joined {', '.join(joined)} in {context.out}", file=sys.stderr)
-    if options.tag == "release":
+    print(f"joined {', '.join(joined) or 'nothing'} in {context.out}", file=sys.stderr)
+    if options.tag == "release" and not options.wanted:
         print("next     .venv/bin/nox -s bundle --no-dependencies", file=sys.stderr)
     return 0
 
@@ -79,7 +86,49 @@ def _kit(options: argparse.Namespace) -> int:
     return 0
 
 
+def _summary_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("results", nargs="+", type=Path, help="what --json wrote")
+
+
+def _summary(options: argparse.Namespace) -> int:
+    from sealrun import files, result
+    from sealrun.ci import summary
+
+    found = [files.decode(files.read_bytes(path, "result"), result.Result, str(path)) for path in options.results]
+    print(summary.of_results(found), end="")
+    return 0
+
+
+def _changes_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("before", type=Path, help="an SBOM of Sealrun's")
+    parser.add_argument("after", type=Path, help="a later one")
+
+
+def _changes(options: argparse.Namespace) -> int:
+    from sealrun import files
+    from sealrun.ci import summary
+    from sealrun.reports import cyclonedx
+
+    before, after = (
+        cyclonedx.parse_document(files.read_bytes(path, "SBOM"), str(path)) for path in (options.before, options.after)
+    )
+    print(summary.of_changes(before, after), end="")
+    return 0
+
+
 COMMANDS = (
+    Command(
+        name="ci.summary",
+        summary="Print results of --json as Markdown, for a job's summary",
+        arguments=_summary_arguments,
+        run=_summary,
+    ),
+    Command(
+        name="ci.changes",
+        summary="Print what changed between two SBOMs as Markdown, for a pull request",
+        arguments=_changes_arguments,
+        run=_changes,
+    ),
     Command(
         name="ci.kit",
         summary="Make or check the kit for a machine without a network: wheels, advisories, the repository, signed",
