@@ -6,8 +6,8 @@ Rules: what a tool or a file said is text, never markup: pipes, brackets and ang
 import re
 from collections.abc import Iterable, Sequence
 
-from sealrun.reports.cyclonedx import Document
 from sealrun.outcome import Outcome, OutcomeKind, Verdict
+from sealrun.reports.cyclonedx import Document
 from sealrun.result import Result
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>|#@])")
@@ -20,7 +20,8 @@ def of_results(results: Sequence[Result]) -> str:
     rows = [(f"{_MARKS[r.verdict]} {r.command}", r.verdict.value, r.error or f"{len(r.controls)} controls") for r in results]
     controls = [control for result in results for control in result.controls]
     told = [control for control in controls if control.outcome is OutcomeKind.FAILED or control.warning]
-    return _table(("stage", "verdict", ""), rows) + (f"\n{_table(('control', 'outcome', 'seen', 'do'), map(_row, told))}" if told else "")
+    first = _table(("stage", "verdict", ""), rows)
+    return first + (f"\n{_table(('control', 'outcome', 'seen', 'do'), map(_row, told))}" if told else "")
 
 
 def of_changes(old: Document, new: Document) -> str:

@@ -1,0 +1,256 @@
+"""Laws of the matrix, of joining its parts, of summaries, and of the files that a CI reads."""
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+
+from sealrun import files, pipeline, result
+from sealrun.ci import join, matrix, summary
+from sealrun.errors import InputMissing, SealrunError, UsageError, VerificationFailed
+from sealrun.evidence import statement as statements
+from sealrun.outcome import Outcome, OutcomeKind, Verdict
+from sealrun.reports.cyclonedx import Document
+from sealrun.stage import Context, context_of
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKFLOWS = [*sorted((ROOT / ".github").rglob("*.yml")), ROOT / "action.yml"]
+RELEASE = tuple(pipeline.stages())
+
+
+# The matrix -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_wave_needs_only_earlier_waves() -> None:
+    """Every stage stands once, after all it requires, with their parts as its inputs."""
+    made = matrix.matrix(RELEASE, "release", ["3.12"])
+    seen: set[str] = set()
+    for wave in made.waves:
+        for job in wave:
+            assert set(job.requires) <= seen
+            assert job.inputs == tuple(path for required in job.requires for path in matrix.parts(required))
+        seen |= {job.stage for job in wave}
+    assert sorted(job.stage for wave in made.waves for job in wave) == sorted(RELEASE)
+
+
+def test_each_python_gets_every_job_in_the_shapes_of_both_platforms() -> None:
+    """Two Pythons double each wave; GitHub's and GitLab's lists say the same jobs."""
+    made = matrix.matrix(("lock", "audit"), "supply-chain", ["3.12", "3.13"])
+    jobs = [(job.stage, job.python) for job in made.waves[0]]
+    assert sorted(jobs) == [("audit", "3.12"), ("audit", "3.13"), ("lock", "3.12"), ("lock", "3.13")]
+    assert [(job["stage"], job["python"]) for job in made.github[0]["include"]] == jobs
+    assert [(job["STAGE"], job["PYTHON"]) for job in made.gitlab[0]] == jobs
+
+
+def test_the_list_is_noxs_own() -> None:
+    """What nox lists for the tag is what the matrix has; another tag is wrong use."""
+    assert set(matrix.listed(ROOT, "release")) == set(RELEASE)
+    assert set(matrix.listed(ROOT, "supply-chain")) == {"lock", "sbom", "audit", "secrets"}
+    with pytest.raises(UsageError, match="expected one of release, supply-chain"):
+        matrix.listed(ROOT, "nightly")
+
+
+# Joining --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def part(repository: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Make the part that a job leaves for the lock stage, in a folder of its own."""
+    context = context_of(repository, None, Path("build"))
+    pipeline.execute(pipeline.stage_named("lock"), context)
+
+    def make(name: str = "part") -> Path:
+        folder = tmp_path / name
+        shutil.copytree(context.out / "evidence" / "lock", folder / "evidence" / "lock")
+        shutil.copytree(context.out / "statements", folder / "statements")
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def empty(repository: Path) -> Context:
+    """The context of the job that joins, in another output folder."""
+    (repository / "joined").mkdir()
+    return context_of(repository, None, Path("joined"))
+
+
+def test_a_part_lands_byte_for_byte(part: Callable[..., Path], empty: Context) -> None:
+    """What was stated is what stands afterwards, and the next stage believes it."""
+    made = part()
+    assert join.join(empty, [made], ["lock"]) == ("lock",)
+    assert empty.statement_path("lock").read_bytes() == (made / "statements" / "lock.json").read_bytes()
+    assert empty.upstream("lock").predicate.stage == "lock"
+
+
+def test_a_part_may_be_the_whole_output_folder(part: Callable[..., Path], empty: Context, tmp_path: Path) -> None:
+    """`build/` as it was uploaded is found too."""
+    (tmp_path / "build").mkdir()
+    part().rename(tmp_path / "build" / empty.out.name)
+    assert join.join(empty, [tmp_path / "build"], ["lock"]) == ("lock",)
+
+
+def changed_evidence(folder: Path) -> None:
+    (folder / "evidence" / "lock" / "locks.json").write_bytes(b"{}")
+
+
+def foreign_file(folder: Path) -> None:
+    (folder / "evidence" / "lock" / "more.json").write_bytes(b"{}")
+
+
+def linked_file(folder: Path) -> None:
+    (folder / "evidence" / "lock" / "locks.json").unlink()
+    (folder / "evidence" / "lock" / "locks.json").symlink_to("/etc/hostname")
+
+
+def foreign_evidence(folder: Path) -> None:
+    (folder / "evidence" / "other").mkdir()
+
+
+def renamed(folder: Path) -> None:
+    (folder / "statements" / "lock.json").rename(folder / "statements" / "audit.json")
+
+
+def of_another_plan(folder: Path) -> None:
+    path = folder / "statements" / "lock.json"
+    said = statements.load(path)
+    statements.write(path, msgspec.structs.replace(said, predicate=msgspec.structs.replace(said.predicate, plan="0" * 64)))
+
+
+def no_statement(folder: Path) -> None:
+    shutil.rmtree(folder / "statements")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error"),
+    [
+        (changed_evidence, VerificationFailed),
+        (foreign_file, VerificationFailed),
+        (linked_file, SealrunError),
+        (foreign_evidence, VerificationFailed),
+        (renamed, VerificationFailed),
+        (of_another_plan, VerificationFailed),
+        (no_statement, InputMissing),
+    ],
+)
+def test_a_spoilt_part_is_refused_and_nothing_is_placed(
+    part: Callable[..., Path], empty: Context, spoil: Callable[[Path], None], error: type[SealrunError]
+) -> None:
+    """A changed, linked, foreign or missing file, another stage or another plan: an error, and nothing in place."""
+    made = part()
+    spoil(made)
+    with pytest.raises(error):
+        join.join(empty, [made], ["lock"])
+    assert not empty.statement_path("lock").exists()
+
+
+def test_a_stage_comes_once_and_none_is_missing(part: Callable[..., Path], empty: Context) -> None:
+    """The same stage in two parts is wrong use; a missing one is named with its session."""
+    with pytest.raises(UsageError, match="hand over each stage once"):
+        join.join(empty, [part("one"), part("two")], ["lock"])
+    with pytest.raises(InputMissing, match="missing audit; run `nox -s audit`"):
+        join.join(empty, [part("three")], ["lock", "audit"])
+
+
+# Summaries ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_summary_names_what_failed_and_escapes_what_was_said() -> None:
+    """The control, what was seen and what to do; a pipe, a tag or a line end in it stays text."""
+    failed = Outcome(
+        control="audit.clean", outcome=OutcomeKind.FAILED, seen="a|b\n<img src=x> [link](x)", expected="none", remedy="upgrade"
+    )
+    text = summary.of_results([result.Result(command="audit", verdict=Verdict.FAILED, exit_code=1, controls=(failed,))])
+    assert "a\\|b \\<img src=x\\> \\[link\\](x)" in text and "upgrade" in text
+    assert all(line.startswith("| ") for line in text.splitlines() if line)
+
+
+def test_changes_are_added_removed_and_other_versions() -> None:
+    """Unchanged packages are left out; no change says so."""
+
+    def document(*names: str) -> Document:
+        components = [{"name": n, "version": v, "purl": f"pkg:pypi/{n}@{v}"} for n, v in (each.split("==") for each in names)]
+        value = {"specVersion": "1.6", "serialNumber": "urn:uuid:0", "components": components}
+        return files.convert(value, Document, "test")
+
+    text = summary.of_changes(document("a==1", "b==1", "c==1"), document("a==1", "b==2", "d==1"))
+    assert [line.split(" | ") for line in text.splitlines()[2:]] == [
+        ["| b", "1", "2 |"], ["| c", "1", "— |"], ["| d", "—", "1 |"],
+    ]  # fmt: skip
+    assert summary.of_changes(document("a==1"), document("a==1")) == "No package changed.\n"
+
+
+# The files that a CI reads --------------------------------------------------------------------------------------------
+
+
+def steps(document: Any) -> Iterator[dict[str, Any]]:
+    """Every step of a workflow or composite action."""
+    for job in document.get("jobs", {"": document.get("runs", {})}).values():
+        yield from job.get("steps", [])
+
+
+def loaded(path: Path) -> Any:
+    """A workflow; YAML 1.1 reads its key `on` as True."""
+    return yaml.safe_load(path.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_actions_are_pinned_and_scripts_hold_no_expression(path: Path) -> None:
+    """Every action is ours or pinned by commit with its version beside it; no `${{ }}` reaches a shell."""
+    for step in steps(loaded(path)):
+        if used := step.get("uses"):
+            assert used.startswith("./") or re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", used), used
+        assert "${{" not in step.get("run", "")
+    for line in path.read_text("utf-8").splitlines():
+        assert "uses: actions/" not in line or re.search(r"@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line), line
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=lambda path: path.name)
+def test_permissions_are_least(path: Path) -> None:
+    """Nothing at the top; reading for each job; tokens for the attesting job alone, which checks nothing out."""
+    document = loaded(path)
+    assert document["permissions"] == {}
+    for name, job in document["jobs"].items():
+        allowed = job["permissions"]
+        if name == "attest":
+            assert allowed == {"id-token": "write", "attestations": "write"}
+            assert not any("checkout" in step.get("uses", "") for step in job["steps"])
+        elif name == "upgrade":
+            assert allowed == {"contents": "write", "pull-requests": "write"}
+        else:
+            assert allowed == {"contents": "read"}
+        for step in job["steps"]:
+            if "checkout" in step.get("uses", ""):
+                assert step["with"]["persist-credentials"] is False
+
+
+def test_the_workflow_has_the_waves_of_the_matrix() -> None:
+    """release.yml has a job for each wave but the last, which is the bundle; each waits for the one before."""
+    jobs = loaded(ROOT / ".github" / "workflows" / "release.yml")["jobs"]
+    made = matrix.matrix(RELEASE, "release", ["3.12"])
+    waves = [f"wave{number}" for number in range(len(made.waves) - 1)]
+    assert list(jobs) == ["plan", *waves, "bundle", "attest"]
+    assert [job.stage for job in made.waves[-1]] == ["bundle"]
+    assert set(jobs["plan"]["outputs"]) == {*waves, "day"}
+    for number, wave in enumerate(waves):
+        assert jobs[wave]["needs"] == ["plan", *waves[max(0, number - 1) : number]]
+        assert jobs[wave]["strategy"]["matrix"] == f"${{{{ fromJson(needs.plan.outputs.{wave}) }}}}"
+    assert jobs["bundle"]["needs"] == ["plan", *waves] and jobs["attest"]["needs"] == "bundle"
+
+
+@pytest.mark.parametrize("path", [*WORKFLOWS, ROOT / "ci" / "sealrun.gitlab-ci.yml"], ids=lambda path: path.name)
+def test_the_network_is_opened_for_installing_alone(path: Path) -> None:
+    """The variable stands in steps that install, fetch or upgrade; a step that runs stages has none."""
+    document = loaded(path)
+    if "sealrun" in document:  # GitLab
+        assert "INVARLOCK_ALLOW_NETWORK=1" in "".join(document["sealrun"]["before_script"])
+        assert document["sealrun"]["script"][0].startswith("unset INVARLOCK_ALLOW_NETWORK")
+        return
+    opened = [step["name"] for step in steps(document) if "INVARLOCK_ALLOW_NETWORK" in step.get("env", {})]
+    assert all(re.match(r"Install|Upgrade", name) for name in opened)
+    assert not any("INVARLOCK_ALLOW_NETWORK" in job.get("env", {}) for job in document.get("jobs", {}).values())
