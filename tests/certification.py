@@ -7,6 +7,7 @@ with the example's real models, to run the tools again.
 import base64
 import json
 import shutil
+import subprocess
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -20,7 +21,8 @@ from sealrun.evidence import statement as statements
 from sealrun.outcome import Outcome, OutcomeKind, Verdict
 from sealrun.policy.load import load_plan
 from sealrun.reports.artifacts import Artifacts
-from sealrun.stage import Context
+from sealrun.reports.records import Records, parse_cases, parse_records, require_cases
+from sealrun.stage import INSIDE, Context
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 EXAMPLE = CHECKOUT / "examples" / "tiny-lm"
@@ -136,6 +138,18 @@ def pinned(tmp: Path) -> Context:
     files.write_json(files.empty_folder(context.evidence("model")) / "digests.json", _describe(context))
     state(context, "model", {})
     return context
+
+
+def score(tmp: Path, model: Path, data: Path, window: int) -> Records:
+    """Return the records of the folder *model* over *data*, by the scorer alone."""
+    job = {"model": str(model / "model.onnx"), "tokenizer": str(model / "tokenizer.json"), "data": str(data)}
+    how = {"text_field": "text", "reference_field": None, "joiner": " ", "batch": 1, "device": "cpu", "workers": 1}
+    files.write_json(tmp / "job.json", {**job, **how, "window": window})
+    python = venvs.existing(CHECKOUT, "runtime-onnx").python
+    argv = [str(python), "-I", str(INSIDE / "score_onnx.py"), str(tmp / "job.json"), str(tmp / "records.jsonl")]
+    subprocess.run(argv, check=True, capture_output=True)
+    cases = parse_cases(data.read_bytes(), "text", data.name)
+    return require_cases(parse_records((tmp / "records.jsonl").read_bytes(), "records"), cases, "records")
 
 
 def write_gates(path: Path, profile: str, seconds: int) -> None:

@@ -1,17 +1,15 @@
 """Certify and verify with the real tools on real models: what is harmless passes, what harms is refused, bytes are the same."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from sealrun import digest, files, pipeline, venvs
-from sealrun.reports.records import Records, parse_cases, parse_records, require_cases
-from sealrun.stage import INSIDE, Context
+from sealrun import digest, files, pipeline
+from sealrun.stage import Context
 from sealrun.stages import certify, verify
 from tests import damages
-from tests.certification import CHECKOUT, EXAMPLE, outcomes, real_release
+from tests.certification import EXAMPLE, outcomes, real_release, score
 
 pytestmark = pytest.mark.e2e
 ALL = {control: "passed" for stage in (certify.STAGE, verify.STAGE) for control in stage.controls}
@@ -23,18 +21,6 @@ def run(context: Context) -> dict[str, str]:
     assert [predicate.error for predicate in said] == ["", ""]
     assert {predicate.network for predicate in said} <= {"denied", "unused"}
     return outcomes(said[0].outcomes + said[1].outcomes)
-
-
-def score(tmp: Path, model: Path, data: Path, window: int) -> Records:
-    """Run the scorer by itself."""
-    job = {"model": str(model / "model.onnx"), "tokenizer": str(model / "tokenizer.json"), "data": str(data)}
-    how = {"text_field": "text", "reference_field": None, "joiner": " ", "batch": 1, "device": "cpu", "workers": 1}
-    files.write_json(tmp / "job.json", {**job, **how, "window": window})
-    python = venvs.existing(CHECKOUT, "runtime-onnx").python
-    argv = [str(python), "-I", str(INSIDE / "score_onnx.py"), str(tmp / "job.json"), str(tmp / "records.jsonl")]
-    subprocess.run(argv, check=True, capture_output=True)
-    cases = parse_cases(data.read_bytes(), "text", data.name)
-    return require_cases(parse_records((tmp / "records.jsonl").read_bytes(), "records"), cases, "records")
 
 
 def test_two_folders_give_the_same_bytes(tmp_path: Path) -> None:

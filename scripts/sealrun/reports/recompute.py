@@ -16,6 +16,7 @@ replicates: the standard error of a normal sample's 2.5 % quantile, sqrt(p (1 - 
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from random import Random
 
 from msgspec import Struct
@@ -62,6 +63,11 @@ def compare(baseline: Sequence[Record], candidate: Sequence[Record], replicates:
 
     Raises VerificationFailed when the cases differ, one has no number, or the baseline's mean is not positive.
     """
+    return _compare(tuple(baseline), tuple(candidate), replicates)
+
+
+@lru_cache(maxsize=2)  # pure, and one verdict asks for it several times
+def _compare(baseline: tuple[Record, ...], candidate: tuple[Record, ...], replicates: int) -> Comparison:
     pairs = paired(baseline, candidate)
     count = len(pairs)
     baseline_mean, candidate_mean = (math.fsum(side) / count for side in zip(*pairs.values(), strict=True))

@@ -66,6 +66,8 @@ def _gain(left: Record, right: Record) -> float:
 def _same_text(side: str, one: Record, other: Record) -> Iterator[ladder.Rung]:
     for field in ("text_sha256", "utf8_byte_count", "token_count", "model_sha256"):
         yield ladder.same(f"{field.replace('_', ' ')} of {one.id}, {side}", getattr(other, field), getattr(one, field))
+    if (one.output, other.output) != (None, None):
+        yield ladder.same(f"output of {one.id}, {side}", other.output, one.output)
 
 
 def _deviation(one: Record, other: Record) -> float:
