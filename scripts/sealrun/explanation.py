@@ -1,7 +1,8 @@
 """Gather what `invoke explain` shows, from the evidence of a release that was certified.
 
 Rules: the statements decide what is evidence, on whatever day they were made; a file that is not what they say stops here;
-figures that cannot be reached are no reason to say nothing, since the outcomes still say why.
+figures that cannot be reached are no reason to say nothing, since the outcomes still say why; a text is shown only from the
+data that was pinned.
 """
 
 from dataclasses import replace
@@ -9,14 +10,12 @@ from datetime import date
 
 import msgspec
 
-from sealrun import digest, files
+from sealrun import digest, scoring
+from sealrun.engines import engine_of
 from sealrun.errors import InputMissing, SealrunError, VerificationFailed
 from sealrun.evidence import statement as statements
 from sealrun.reports import explain
-from sealrun.reports.records import Case, Records, parse_cases, parse_records
 from sealrun.stage import Context
-
-_ROLES = ("baseline", "candidate")
 
 
 def of(context: Context, count: int) -> explain.Explanation:
@@ -26,7 +25,8 @@ def of(context: Context, count: int) -> explain.Explanation:
     if context.statement_path("verify").is_file():
         outcomes += context.upstream("verify").predicate.outcomes
     try:
-        return explain.explain(context.plan, outcomes, _scored(context), _cases(context), count)
+        pairs = engine_of(context.plan).pairs(context)
+        return explain.explain(context.plan, outcomes, pairs, _texts(context), count)
     except (InputMissing, VerificationFailed) as problem:
         return explain.without_figures(context.plan, outcomes, str(problem))
 
@@ -40,21 +40,11 @@ def _on_its_day(context: Context) -> Context:
     return replace(context, plan=msgspec.structs.replace(context.plan, judged_at=judged_at))
 
 
-def _scored(context: Context) -> dict[str, Records]:
-    folder = context.evidence("certify") / "records"
-    return {
-        role: parse_records(files.read_bytes(folder / f"{role}.jsonl", "records"), f"{role}.jsonl", VerificationFailed)
-        for role in _ROLES
-    }
-
-
-def _cases(context: Context) -> tuple[Case, ...]:
-    """Return the texts when the data is at hand and the one that was pinned, else none."""
-    data = context.plan.release.data
+def _texts(context: Context) -> dict[str, str]:
+    """Return the texts by case when the data is at hand and the one that was pinned, else none."""
     try:
-        path = context.data()
-        if digest.of_file(path) != data.sha256:
-            return ()
-        return parse_cases(path.read_bytes(), data.text_field, data.path)
+        if digest.of_file(context.data()) != context.plan.release.data.sha256:
+            return {}
+        return {case.id: case.text for case in scoring.cases_of(context)}
     except SealrunError:
-        return ()
+        return {}

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from sealrun import digest
+from sealrun.errors import VerificationFailed
 from sealrun.outcome import Judgement
 from sealrun.policy.model import Plan
 from sealrun.reports.ladder import Rung
@@ -30,13 +31,17 @@ class Checks:
     look: Callable[[], Iterable[Rung]] | None
 
 
+def _no_pairs(_: Context) -> Mapping[str, tuple[float, float]]:
+    raise VerificationFailed("this engine leaves no loss of each case")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Engine:
     """`certify` leaves records or windows, `certificate/` and the baseline's report; `judge` answers certify's controls.
 
-    `verify` lets the engine's own verifier look, `checks` are the checks behind verify's controls, `reports` our own figures;
-    `inputs` and `verify_inputs` are what each reads beyond the release's own files, name to sha256; `decision` is the file of
-    certify's evidence that says what was found.
+    `verify` lets the engine's own verifier look, `checks` are the checks behind verify's controls, `reports` our own figures,
+    `pairs` each case's two losses, where the engine has such; `inputs` and `verify_inputs` are what each reads beyond the
+    release's own files, name to sha256; `decision` is the file of certify's evidence that says what was found.
     """
 
     name: str
@@ -50,6 +55,7 @@ class Engine:
     verify: Callable[[Context, Work], None]
     checks: Callable[[Context], Mapping[str, Checks]]
     reports: Callable[[Context], dict[str, bytes]]
+    pairs: Callable[[Context], Mapping[str, tuple[float, float]]] = _no_pairs
 
 
 def engine_of(plan: Plan) -> Engine:

@@ -121,4 +121,5 @@ ENGINE = Engine(
     verify=invarlock17_verify.verify,
     checks=invarlock17_verify.checks,
     reports=invarlock17_verify.reports,
+    pairs=invarlock17_verify.pairs,
 )

@@ -87,6 +87,12 @@ def reports(context: Context) -> dict[str, bytes]:
     return {"recomputed.json": files.readable_json(value)}
 
 
+def pairs(context: Context) -> Mapping[str, tuple[float, float]]:
+    """Return each case's two losses. Raises VerificationFailed."""
+    scored = _scored(context)
+    return recompute.paired(scored["baseline"].cases, scored["candidate"].cases)
+
+
 def _evidence(context: Context) -> Evidence:
     return Evidence(
         plan=context.plan,

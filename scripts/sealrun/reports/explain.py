@@ -1,7 +1,7 @@
 """Why the gate said what it said: the limit, the interval, and the cases that moved most, as one page.
 
-Rules: pure; every number is recomputed from the records, none is taken from the certificate; a case's text is shown only when
-it is the one whose digest the records carry; what is not there is said to be missing.
+Rules: pure; every number is recomputed from each case's two losses, none is taken from the certificate; what is not there is
+said to be missing.
 """
 
 import math
@@ -9,15 +9,17 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
-from sealrun import digest
 from sealrun.outcome import Outcome
 from sealrun.policy.model import Plan
 from sealrun.reports import html, recompute
-from sealrun.reports.records import Case, Records
 
 _WIDE = 1000  # units of a plot's width
 _BINS = 40
 _EXCERPT = 120  # characters of a text
+
+
+type Pairs = Mapping[str, tuple[float, float]]
+"""A case's losses by its id, baseline's and candidate's, in nats per UTF-8 byte."""
 
 
 class Moved(Struct, frozen=True, kw_only=True):
@@ -86,16 +88,13 @@ class Explanation(Struct, frozen=True, kw_only=True):
         return Scale(lowest=min(marks) - room, highest=max(marks) + room)
 
 
-def explain(
-    plan: Plan, outcomes: Sequence[Outcome], scored: Mapping[str, Records], cases: Sequence[Case], count: int
-) -> Explanation:
-    """Return the explanation of *outcomes*, with the *count* cases that moved most. Raises VerificationFailed."""
-    baseline, candidate = scored["baseline"].cases, scored["candidate"].cases
-    found = recompute.compare(baseline, candidate)
-    pairs = recompute.paired(baseline, candidate)
+def explain(plan: Plan, outcomes: Sequence[Outcome], pairs: Pairs, texts: Mapping[str, str], count: int) -> Explanation:
+    """Return the explanation of *outcomes* by the two losses of each case, with the *count* cases that moved most.
+
+    Raises VerificationFailed when there is nothing to compare.
+    """
+    found = recompute.compare_pairs(pairs)
     whole = sum(right - left for left, right in pairs.values())
-    texts = {case.id: case.text for case in cases}
-    known = {record.id: record.text_sha256 for record in baseline}
     ordered = sorted(pairs, key=lambda case: (-abs(pairs[case][1] - pairs[case][0]), case))[:count]
     moved = [
         Moved(
@@ -103,7 +102,7 @@ def explain(
             baseline=pairs[case][0],
             candidate=pairs[case][1],
             share=(pairs[case][1] - pairs[case][0]) / whole if whole else 0.0,
-            text=_excerpt(texts.get(case, ""), known[case]),
+            text=_excerpt(texts.get(case, "")),
         )
         for case in ordered
     ]
@@ -153,9 +152,7 @@ def _sentence(what: str, got: float, most: float) -> str:
     return f"Above the limit: {what} is {got:.5f}, {got - most:.5f} more than the {most:g} that are allowed."
 
 
-def _excerpt(text: str, sha256: digest.Sha256) -> str:
-    if digest.of_bytes(text.encode()) != sha256:
-        return ""
+def _excerpt(text: str) -> str:
     return text if len(text) <= _EXCERPT else f"{text[:_EXCERPT]}..."
 
 

@@ -68,7 +68,11 @@ def compare(baseline: Sequence[Record], candidate: Sequence[Record], replicates:
 
 @lru_cache(maxsize=2)  # pure, and one verdict asks for it several times
 def _compare(baseline: tuple[Record, ...], candidate: tuple[Record, ...], replicates: int) -> Comparison:
-    pairs = paired(baseline, candidate)
+    return compare_pairs(paired(baseline, candidate), replicates)
+
+
+def compare_pairs(pairs: Mapping[str, tuple[float, float]], replicates: int = REPLICATES) -> Comparison:
+    """Return the comparison of each case's two losses. Raises VerificationFailed when the baseline's mean is not positive."""
     count = len(pairs)
     baseline_mean, candidate_mean = (math.fsum(side) / count for side in zip(*pairs.values(), strict=True))
     if not baseline_mean > 0:
