@@ -6,8 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
@@ -247,12 +246,3 @@ def test_no_hostile_path_gets_through(hostile: Path, name: str) -> None:
 def test_no_hostile_configuration_gets_through(hostile: Path, text: bytes) -> None:
     """Whatever the bytes, they end in our own error that names the file."""
     _hostile_configuration(hostile.parent / "hostile.toml", text)
-
-
-@pytest.mark.heavy
-def test_ten_thousand_hostile_inputs(hostile: Path) -> None:
-    """The same two laws, ten thousand times each."""
-    many = hypothesis_settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
-    many(given(st.one_of(st.text(), st.lists(_PARTS, max_size=6).map("".join)))(lambda name: _hostile_path(hostile, name)))()
-    many(given(st.one_of(st.binary(max_size=300), _TOML.map(lambda text: text.encode("utf-8", "replace"))))(
-        lambda text: _hostile_configuration(hostile.parent / "hostile.toml", text)))()  # fmt: skip
