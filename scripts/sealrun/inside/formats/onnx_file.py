@@ -16,7 +16,7 @@ import onnx
 from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 from google.protobuf.unknown_fields import UnknownFieldSet  # type: ignore[import-untyped]
 
-from sealrun.inside.formats import pickles, texts
+from sealrun.inside.formats import pickles, wishes
 
 MAX_MODEL = 2 * 1024**3
 _MAX_DIMS = 64
@@ -60,7 +60,7 @@ def read(model: onnx.ModelProto, folder: Path, details: dict[str, Any], domains:
         for text in (*_strings(message), *_constants(message)):
             yield from pickles.encoded(text.encode() if isinstance(text, str) else text)
         if isinstance(message, onnx.StringStringEntryProto):
-            yield from (f"{message.key[:100]}: {text}" for text in texts.asked_by_text(message.value, ""))
+            yield from (f"{message.key[:100]}: {text}" for text in wishes.asked_by_text(message.value, ""))
     imported = {entry.domain: entry.version for entry in model.opset_import}
     own = {domain for domain, _ in functions}
     for domain in sorted((used | (imported.keys() - own)) - domains):

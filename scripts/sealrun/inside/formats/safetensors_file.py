@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sealrun.inside.formats import pickles, strict, templates, texts
+from sealrun.inside.formats import pickles, strict, templates, wishes
 
 MAX_HEADER = 100_000_000
 DTYPE_BITS = {
@@ -64,7 +64,7 @@ def _judge_metadata(metadata: Any) -> Iterator[str]:
     for key, value in metadata.items() if isinstance(metadata, dict) else ():
         if isinstance(value, str):
             yield from (f"{key[:100]}: {text}" for text in templates.judge(value, strictly="chat_template" in key))
-            yield from (f"{key[:100]}: {text}" for text in texts.asked_by_text(value, ""))
+            yield from (f"{key[:100]}: {text}" for text in wishes.asked_by_text(value, ""))
 
 
 def check_tensors(header: dict[str, Any], data_size: int) -> Iterator[str]:

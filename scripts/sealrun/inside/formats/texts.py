@@ -4,7 +4,6 @@ Rules: a file is read in pieces, so that a large one takes no more memory than a
 asks for (remote code, objects by name) or is (a script, whatever it is called) is said.
 """
 
-import ast
 import codecs
 import csv
 import io
@@ -13,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sealrun.inside.formats import pickles, strict, templates
+from sealrun.inside.formats import pickles, strict, templates, wishes
 
 MAX_JSON = 256 * 1024 * 1024
 MAX_LINE = 64 * 1024 * 1024
@@ -21,18 +20,8 @@ _PIECE = 4 * 1024 * 1024
 _OVERLAP = 4096
 _CONTROL = bytes(sorted({*range(9), 11, *range(14, 32)}))  # DEL is a token of its own in some vocabularies
 _MAX_COLUMNS = 1000
-_SMALL = 512 * 1024
-_YAML_OBJECTS = re.compile(
-    rb"!!?python/|tag:yaml\.org,2002:python/|:\s+!(?:new|apply|name|module|call):|^\s*(?:_target_|loader_module)\s*:",
-    re.MULTILINE,
-)
-_PYTHON = re.compile(
-    r"^(?:import|from|def|class|async def|@\w+|__import__)\b|\b(?:exec|eval|__import__|open|system|popen)\(", re.MULTILINE
-)
-_GRAPH = re.compile(rb"^\s*(?:node|meta_graphs|graph_def|layer|layers|python_param)\s*\{", re.MULTILINE)
 _MARKUP = re.compile(rb"\A\s*<(?:\?|!|%|(?:html|head|body|script|svg|iframe|pmml|net|project|configuration)\b)", re.IGNORECASE)
 _TEST_VIRUS = b"EICAR-STANDARD-ANTIVIRUS-" + b"TEST-FILE"
-_LIBRARIES = ("transformers", "diffusers", "sentence_transformers", "keras", "tensorflow.keras", "tf_keras", "keras_hub")
 
 
 def is_text(file: Path) -> bool:
@@ -88,9 +77,9 @@ def _read_text(file: Path, code: list[str]) -> Iterator[str]:
     is_template = suffix in (".jinja", ".jinja2", ".j2")
     if is_template and size > 4 * templates.MAX_TEMPLATE:
         yield f"has {size} bytes, expected at most {4 * templates.MAX_TEMPLATE} of a template"
-    elif is_template or size <= _SMALL:
+    elif is_template or size <= wishes.LONGEST:
         text = file.read_text("utf-8-sig")
-        code += asked_by_text(text, suffix)
+        code += wishes.asked_by_text(text, suffix)
         if suffix != ".md":
             yield from templates.judge(text, strictly=is_template)
 
@@ -117,7 +106,7 @@ def _read_json(file: Path, details: dict[str, Any], code: list[str]) -> Iterator
     if problem:
         yield problem
         return
-    code += dict.fromkeys(asked_code(value))
+    code += dict.fromkeys(wishes.asked_code(value))
     yield from _pickled_strings(value)
     yield from dict.fromkeys(_templates_in(value))
     if isinstance(value, dict):
@@ -159,7 +148,7 @@ def _read_lines(file: Path, details: dict[str, Any], code: list[str]) -> Iterato
             if problem:
                 yield f"line {number}: {problem}"
                 return
-            code += [name for name in asked_code(value) if name not in code]
+            code += [name for name in wishes.asked_code(value) if name not in code]
             yield from _pickled_strings(value)
             if isinstance(value, dict) and len(columns) < _MAX_COLUMNS:
                 columns |= value.keys()
@@ -214,70 +203,3 @@ def _templates_in(value: Any) -> Iterator[str]:
                 for text in named:
                     if isinstance(text, str):
                         yield from templates.judge(text, strictly=True)
-
-
-def asked_code(value: Any) -> Iterator[str]:
-    """Yield by what a JSON *value* asks a library to run code that comes with the model, or to import what it names."""
-    for item in strict.objects(value):
-        for key in ("auto_map", "custom_pipelines"):
-            if item.get(key):
-                yield f"{key} names code to load"
-        if item.get("trust_remote_code"):
-            yield "trust_remote_code is set"
-        for key in ("_attn_implementation", "attn_implementation", "_experts_implementation"):
-            if isinstance(item.get(key), str) and "/" in item[key]:
-                yield f"{key} names a kernel to fetch and run"
-        if "_target_" in item:
-            yield "_target_ names an object to call"
-        if item.get("class_name") in ("Lambda", "__lambda__", "TFOpLambda", "SlicingOpLambda"):
-            yield "a Keras Lambda layer holds code"
-        module = item.get("module")
-        if "class_name" in item and isinstance(module, str) and not _known(module):
-            yield f"a Keras object comes from the module {module[:100]!r}"
-        kind = item.get("type")
-        if {"idx", "name", "path"} <= item.keys() and isinstance(kind, str) and not _known(kind):
-            yield f"a module of the type {kind[:100]!r} is to be imported"
-        library = item.get("parent_library")
-        if isinstance(library, str) and not _known(library):
-            yield f"parent_library names {library[:100]!r} to be imported"
-        if "nbformat" in item and "cells" in item:
-            yield "is a notebook"
-        if any(key.startswith("py/") for key in item) or (item.get("lc") and item.get("type") == "constructor"):
-            yield "names Python objects to be made"
-        if "_class_name" in item and "_diffusers_version" in item:
-            yield from _asked_by_pipeline(item)
-
-
-def _asked_by_pipeline(item: dict[str, Any]) -> Iterator[str]:
-    """Yield the libraries that a diffusers pipeline would import for its parts."""
-    for part in item.values():
-        library = part[0] if isinstance(part, list) and len(part) == 2 else None
-        if isinstance(library, str) and isinstance(part[1], str) and not _known(library) and library != "stable_diffusion":
-            yield f"a part of a pipeline comes from the module {library[:100]!r}"
-
-
-def _known(module: str) -> bool:
-    return any(module == library or module.startswith(f"{library}.") for library in _LIBRARIES)
-
-
-def asked_by_text(text: str, suffix: str) -> Iterator[str]:
-    """Yield by what a plain text is or asks for code."""
-    data = text.encode()
-    if _YAML_OBJECTS.search(data):
-        yield "is YAML that names objects to make"
-    if suffix != ".md" and _GRAPH.search(data):
-        yield "is a graph of operators written as text"
-    if suffix == ".pth":
-        yield "is a text that Python runs at its start (*.pth)"
-    if suffix != ".md" and len(text) <= _SMALL and _PYTHON.search(text) and _is_python(text):
-        yield "is Python source"
-
-
-def _is_python(text: str) -> bool:
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    calls = any(isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) for node in tree.body)
-    return calls or any(isinstance(node, kinds) for node in tree.body)
