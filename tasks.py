@@ -46,6 +46,7 @@ ns = Collection(
     task_of("fetch"),
     task_of("init"),
     task_of("promote"),
+    task_of("reaudit"),
     task_of("release"),
     task_of("verify"),
     Collection(
@@ -70,8 +71,12 @@ ns = Collection(
     ),
     Collection(
         "policy",
+        task_of("policy.allowlist"),
+        task_of("policy.baseline"),
         task_of("policy.fetch"),
+        task_of("policy.lapsing"),
         task_of("policy.pin"),
+        task_of("policy.waive"),
     ),
     Collection(
         "store",

@@ -67,6 +67,15 @@ def complain(error: SealrunError) -> None:
     stderr().print(Text(plain(f"sealrun: {error}"), style="red"))
 
 
+def reaudited(title: str, outcomes: Sequence[Outcome]) -> None:
+    """Say how an old bundle stands today."""
+    out = stderr()
+    for outcome in outcomes:
+        out.print(Text(plain(f"{title}: {outcome.control}: {outcome.outcome.value}: {outcome.seen}")))
+        if outcome.outcome is OutcomeKind.FAILED:
+            out.print(_reasons(outcome))
+
+
 def stage_summary(predicate: StagePredicate, progress: Progress) -> None:
     """Say how one stage ended, and for each control that said no, why."""
     out = stderr()

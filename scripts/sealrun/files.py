@@ -201,7 +201,11 @@ def convert[T](value: Any, kind: type[T], where: str, error: type[SealrunError] 
 
 def load_toml[T](path: Path, kind: type[T]) -> T:
     """Return the TOML file *path* as a *kind*. Raises UsageError or InputMissing naming the file and field."""
-    data = read_bytes(path, "configuration", limit=4 * 1024 * 1024)
+    return parse_toml(read_bytes(path, "configuration", limit=4 * 1024 * 1024), kind, str(path))
+
+
+def parse_toml[T](data: bytes, kind: type[T], path: str) -> T:
+    """Return TOML *data* as a *kind*. Raises UsageError naming *path* and the field."""
     try:
         value = tomllib.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as problem:

@@ -63,6 +63,9 @@ RUN = (
     Run(".venv/bin/python docs/measure.py", "release"),
     Run(".venv/bin/nox -s advisories -- --from all.zip", "audit"),
     Run("INVARLOCK_ALLOW_NETWORK=1 .venv/bin/nox -s audit -- path/to/requirements.txt", "audit", code=1),
+    Run(".venv/bin/invoke policy.waive", "audit"),
+    Run(".venv/bin/invoke policy.lapsing", "audit"),
+    Run(".venv/bin/invoke policy.allowlist", "audit"),
 )
 NOT_RUN = {
     "python3 scripts/bootstrap.py promote NAME-VERSION.evidence.tar --to staging": "needs a production release of today: run by "
@@ -86,6 +89,8 @@ NOT_RUN = {
     "git clone https://example.com/sealrun.git && cd sealrun": "stands for the repository's own address",
     "INVARLOCK_ALLOW_NETWORK=1 .venv/bin/nox -s advisories": "fetches from the public network; the tests take a small export "
     "in the same layout",
+    ".venv/bin/invoke reaudit NAME-VERSION.evidence.tar --advisories all.zip": "run on bundles of its own by "
+    "tests/unit/test_reaudit.py",
     "INVARLOCK_ALLOW_NETWORK=1 .venv/bin/nox -s lock -- --check": "depends on what an index offers today",
     "INVARLOCK_ALLOW_NETWORK=1 .venv/bin/nox -s lock -- --upgrade": "depends on what an index offers today",
     "INVARLOCK_ALLOW_NETWORK=1 python3 scripts/bootstrap.py test": "is what runs this test",

@@ -252,13 +252,18 @@ def test_an_index_that_was_touched_is_never_asked(tmp_path: Path, how: str) -> N
         index.known(root, ["forms-kit"])
 
 
-def test_the_newer_of_index_and_embedded_facts_is_used(tmp_path: Path) -> None:
-    """A machine's old index does not hide what a commit brought."""
-    root = project.make(tmp_path / "p")
+def test_what_was_imported_is_used_until_the_policy_has_something_newer(tmp_path: Path) -> None:
+    """Whoever imports an old export means it; a machine's old index does not hide what a commit brought."""
+    root = project.make(tmp_path / "p", records=(FORMS, MINOR))
     old = {**FORMS, "modified": "2026-01-01T00:00:00Z"}
     refreshed(root, archive(tmp_path / "old.zip", named(old)))
+    assert index.known(root, ["six"])[0].origin == "old.zip"
+    project.import_records(root, (FORMS, MINOR))
+    assert index.known(root, ["six"])[0].origin == "old.zip", "the same snapshot again is nothing newer"
+    project.import_records(root, ({**FORMS, "modified": "2026-03-09T00:00:00Z"},))
     assert index.known(root, ["six"])[0].origin == "written for a test"
-    refreshed(root, archive(tmp_path / "new.zip", named({**FORMS, "modified": "2026-03-09T00:00:00Z"})))
+    assert index.latest(root).as_of == date(2026, 3, 9)
+    refreshed(root, archive(tmp_path / "new.zip", named({**FORMS, "modified": "2026-03-10T00:00:00Z"})))
     assert index.known(root, ["six"])[0].origin == "new.zip"
 
 

@@ -17,7 +17,7 @@ LAYERS = (
     {"explanation"},
     {"engines"},
     {"scoring"},
-    {"stage", "advisories", "command", "fetch", "locks", "pin", "promotion", "store"},
+    {"advisories", "command", "exceptions", "explanation", "fetch", "locks", "pin", "promotion", "reaudit", "stage", "store"},
     {"reports"},
     {"policy", "evidence"},
     {"places", "venvs", "sandbox"},

@@ -37,7 +37,7 @@ def refresh(
         if download.is_url(source):
             path = folder / _DOWNLOADED
             download.download(source, path)
-        return _index(path, folder, sha256=sha256, origin=origin or (source if download.is_url(source) else path.name),
+        return _index(path, root, sha256=sha256, origin=origin or (source if download.is_url(source) else path.name),
                       licence=licence)  # fmt: skip
 
 
@@ -61,14 +61,14 @@ def fetch_policy(root: Path) -> Path | None:
     return target
 
 
-def _index(source: Path, folder: Path, *, sha256: str, origin: str, licence: str) -> Snapshot:
+def _index(source: Path, root: Path, *, sha256: str, origin: str, licence: str) -> Snapshot:
     found = _digest(source, sha256)
     checked = _Checked(source)
-    with index.building(folder) as take:
+    with index.building(root / index.FOLDER) as take:
         for advisory in checked:
             take(advisory)
     made = checked.snapshot(origin=origin, licence=licence, sha256=found, left_out=frozenset(), facts=len(checked.ids))
-    return index.conclude(folder, made).snapshot
+    return index.conclude(root, made).snapshot
 
 
 def embed(root: Path, source: Path, *, origin: str = "", licence: str = "unknown") -> Snapshot:

@@ -97,6 +97,11 @@ def load_waivers(policy: Path, gate: WaiverGate, today: date) -> Waivers:
     return structs.replace(granted, baseline=recorded)
 
 
+def check_baseline(text: bytes, gate: WaiverGate, today: date) -> None:
+    """Raise UsageError unless *text* would be read as a `baseline.toml`."""
+    _refuse(files.parse_toml(text, Baseline, f"policy/{BASELINE}").waivers(), gate, today, f"policy/{BASELINE}")
+
+
 def state(waiver: Waiver, gate: WaiverGate, today: date) -> State:
     """Return whether *waiver* holds on *today*, and whether it lapses within `warn_days`."""
     left = (waiver.expires - today).days

@@ -1,8 +1,8 @@
 """The local advisory index: every fact of a snapshot, by package, in one SQLite file that no commit holds.
 
 Rules: the file is named by what `index.json` says of it and checked by its digest before each use, so a torn or edited one is
-never asked; `index.json` is replaced last, so there is the earlier index or the new one; where there is none, or an older one,
-the facts embedded in the policy are used.
+never asked; `index.json` is replaced last, so there is the earlier index or the new one; where there is none, or the
+policy has had newer facts since it was made, those embedded there are used.
 
 Leaves below `.nox/advisories`: `index.json`, `facts-DIGEST.sqlite`.
 """
@@ -31,11 +31,13 @@ _TABLE = (
 
 
 class Index(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`index.json`: the snapshot, and the file that holds its facts by its name, size and digest."""
+    """`index.json`: the snapshot, the file that holds its facts by its name, size and digest, and the digest of the policy's
+    own `snapshot.json` when it was imported ("" for none)."""
 
     format: Literal["sealrun/advisory-index-v1"] = "sealrun/advisory-index-v1"
     snapshot: Snapshot
     file: digest.FileDigest
+    beside: str = ""
 
 
 def known(root: Path, packages: Collection[str]) -> tuple[Snapshot, Facts]:
@@ -62,13 +64,19 @@ def latest(root: Path) -> Snapshot:
 
 
 def _chosen(root: Path) -> Index | None:
-    """Return the local index, None when there is none or the policy's own snapshot is newer."""
+    """Return the local index, None when there is none, or when the policy has had a newer snapshot since."""
     try:
         index = files.decode(files.read_bytes(root / FOLDER / FILE, "advisories"), Index, str(root / FOLDER / FILE))
     except InputMissing:
         return None
-    embedded = root / snapshot.FOLDER / snapshot.SNAPSHOT
-    return None if embedded.is_file() and snapshot.read(embedded).as_of > index.snapshot.as_of else index
+    if _embedded(root) in ("", index.beside):
+        return index
+    return None if snapshot.read(root / snapshot.FOLDER / snapshot.SNAPSHOT).as_of > index.snapshot.as_of else index
+
+
+def _embedded(root: Path) -> str:
+    path = root / snapshot.FOLDER / snapshot.SNAPSHOT
+    return digest.of_file(path) if path.is_file() else ""
 
 
 def _check(folder: Path, index: Index) -> None:
@@ -114,13 +122,14 @@ def building(folder: Path) -> Iterator[Callable[[Advisory], None]]:
         database.execute("COMMIT")
 
 
-def conclude(folder: Path, taken: Snapshot) -> Index:
-    """Make what was built the index of the snapshot *taken*, and remove older ones."""
+def conclude(root: Path, taken: Snapshot) -> Index:
+    """Make what was built the index of *root*, of the snapshot *taken*, and remove older ones."""
+    folder = root / FOLDER
     new = folder / "facts.new"
     described = digest.describe_file(new, "facts.new")
     name = f"facts-{described.sha256[:16]}.sqlite"
     files.move(new, folder / name)
-    index = Index(snapshot=taken, file=structs.replace(described, path=name))
+    index = Index(snapshot=taken, file=structs.replace(described, path=name), beside=_embedded(root))
     files.write_json(folder / FILE, index)
     for old in folder.glob("facts-*.sqlite"):
         if old.name != name:
