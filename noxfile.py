@@ -30,5 +30,6 @@ verify = sessions.stage("verify")
 bundle = sessions.stage("bundle")
 
 advisories = sessions.command("advisories", "Import an advisory snapshot: nox -s advisories -- --from FILE_OR_URL")
+policy = sessions.command("policy", "Fetch what policy/repository.toml names of an organisation's", run="policy.fetch")
 lint = sessions.development("lint", "Check style and types of Sealrun itself (ruff, mypy)")
 test = sessions.development("test", "Run Sealrun's own tests (pytest)")

@@ -86,6 +86,17 @@ NOT_RUN = {
         "changes this user's keys: run by tests/unit/evidence/test_rotation.py and test_signers.py",
     ),
     **dict.fromkeys(_WITHOUT_US, "a shell pipeline: run by tests/e2e/test_docs.py::test_nothing_of_ours_is_needed"),
+    **dict.fromkeys(
+        (
+            "python3 scripts/bootstrap.py ci.matrix --json matrix.json",
+            "python3 scripts/bootstrap.py ci.join parts/one parts/two --for certify",
+            "INVARLOCK_ALLOW_NETWORK=1 python3 scripts/bootstrap.py ci.kit path/to/kit",
+            "git clone path/to/kit/sealrun.bundle sealrun && cd sealrun",
+            "SEALRUN_WHEELHOUSE=path/to/kit/wheels python3 scripts/bootstrap.py ci.kit --check path/to/kit --fingerprint sha256:...",
+            "SEALRUN_WHEELHOUSE=path/to/kit/wheels python3 scripts/bootstrap.py release",
+        ),
+        "run by tests/e2e/test_any_repository.py, several of them only with the heavy tests",
+    ),
     "git clone https://example.com/sealrun.git && cd sealrun": "stands for the repository's own address",
     "INVARLOCK_ALLOW_NETWORK=1 .venv/bin/nox -s advisories": "fetches from the public network; the tests take a small export "
     "in the same layout",

@@ -25,6 +25,7 @@ PAGES = sorted(
 # Options of other people's programs that our pages name.
 FOREIGN = {
     "--no-dependencies", "--install-only", "--no-install", "--require-hashes", "--only-binary", "--no-deps", "--override", "--list",
+    "--quiet",  # git
     "--signature", "--public",  # model_signing's; the second is cut at its underscore
 }  # fmt: skip
 
@@ -142,7 +143,8 @@ def test_options_exist(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_variables_exist(page: Path) -> None:
     """Every SEALRUN_ variable that a page names is read somewhere."""
-    code = "".join(path.read_text("utf-8") for path in (ROOT / "scripts").rglob("*.py"))
+    read = [*(ROOT / "scripts").rglob("*.py"), ROOT / "ci" / "sealrun.gitlab-ci.yml"]
+    code = "".join(path.read_text("utf-8") for path in read)
     assert all(name in code for name in re.findall(r"SEALRUN_\w+", page.read_text("utf-8")))
 
 
