@@ -47,6 +47,7 @@ RUN = (
     Run("INVARLOCK_ALLOW_NETWORK=1 python3 scripts/bootstrap.py release", "release"),
     Run("python3 scripts/bootstrap.py release --config examples/tiny-lm/damaged.toml", "release", code=1),
     Run("python3 scripts/bootstrap.py release --json result.json", "release"),
+    Run("python3 scripts/bootstrap.py explain", "release"),
     Run("python3 -I verify_bundle.py NAME-VERSION.evidence.tar --fingerprint sha256:...", "recipient"),
     Run("python3 -I verify_bundle.py NAME-VERSION.evidence.tar --trust release.pub --files path/to/model", "recipient"),
     Run("python3 scripts/bootstrap.py disclose NAME-VERSION.evidence.tar --fingerprint sha256:... --out customer", "maker"),
@@ -97,6 +98,7 @@ NOT_RUN = {
         ),
         "run by tests/e2e/test_any_repository.py, several of them only with the heavy tests",
     ),
+    ".venv/bin/python docs/catalogues.py": "takes ten minutes and rewrites the page; the tests of both catalogues hold its lines",
     "git clone https://example.com/sealrun.git && cd sealrun": "stands for the repository's own address",
     "INVARLOCK_ALLOW_NETWORK=1 .venv/bin/nox -s advisories": "fetches from the public network; the tests take a small export "
     "in the same layout",

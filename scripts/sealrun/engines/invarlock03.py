@@ -203,4 +203,5 @@ ENGINE = Engine(
     verify=invarlock03_verify.verify,
     checks=invarlock03_verify.checks,
     reports=invarlock03_verify.reports,
+    pairs=invarlock03_verify.pairs,
 )

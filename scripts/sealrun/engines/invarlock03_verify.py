@@ -42,7 +42,7 @@ def manifest(context: Context, folder: Path) -> Manifest:
     found = artifacts.load(context.evidence("model"))
 
     def named(path: Path) -> str:
-        return f"sha256:{digest.of_file(path)}"
+        return f"sha256:{digest.of_bytes(files.read_bytes(path, 'certify'))}"
 
     parts = {"certificate": invarlock03.CERTIFICATE, "preset": invarlock03.PRESET}
     return Manifest(
@@ -124,12 +124,17 @@ def reports(context: Context) -> dict[str, bytes]:
         return {}  # the outcome of verify.recomputed says why
 
 
+def pairs(context: Context) -> Mapping[str, tuple[float, float]]:
+    """Return each window's two mean losses, weighed by its tokens. Raises VerificationFailed."""
+    return invarlock03.ratio_pairs(_evidence(context).reports)
+
+
 def _evidence(context: Context) -> Evidence:
     return Evidence(
         plan=context.plan,
         root=context.root,
         certify=context.evidence("certify"),
         verify=context.evidence("verify"),
-        expected=manifest(context, context.evidence("certify")),
+        bind=partial(manifest, context, context.evidence("certify")),
         cases=len(scoring.cases_of(context)),
     )

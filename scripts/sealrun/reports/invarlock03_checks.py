@@ -6,7 +6,7 @@ missing is failed.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -47,7 +47,7 @@ class Recomputed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What is looked at: evidence folders, the manifest as it must be, and the number of texts in the data.
+    """What is looked at: evidence folders, what makes the manifest as it must be, and the number of texts in the data.
 
     Reading raises VerificationFailed.
     """
@@ -56,8 +56,13 @@ class Evidence:
     root: Path
     certify: Path
     verify: Path
-    expected: Manifest
+    bind: Callable[[], Manifest]
     cases: int
+
+    @cached_property
+    def expected(self) -> Manifest:
+        """The manifest as it must be. Raises InputMissing when a file that it names is not there."""
+        return self.bind()
 
     @cached_property
     def certificate(self) -> Certificate:
