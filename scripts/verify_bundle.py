@@ -20,13 +20,14 @@ if __name__ == "__main__" and not (sys.flags.isolated or getattr(sys.flags, "saf
 import argparse
 import base64
 import datetime
+import functools
 import hashlib
 import json
 import os
 import re
 import stat
-from pathlib import Path
-from typing import Any, BinaryIO, Callable, Dict, List, NamedTuple, NoReturn, Optional, Set, Tuple
+from pathlib import Path, PurePath
+from typing import Any, BinaryIO, Callable, Dict, List, NamedTuple, NoReturn, Optional, Tuple
 
 try:  # several times faster; without it this file verifies Ed25519 by itself
     from cryptography.exceptions import InvalidSignature
@@ -113,6 +114,7 @@ def encode_point(a: Point) -> bytes:
     return (y | (x & 1) << 255).to_bytes(32, "little")
 
 
+@functools.lru_cache(maxsize=64)
 def sound_key(raw: bytes) -> bool:
     """Return whether 32 bytes are a public key: a point in canonical form, and not one of the eight of small order."""
     point = decode_point(raw)
@@ -120,9 +122,9 @@ def sound_key(raw: bytes) -> bool:
 
 
 def verify_ed25519(raw_key: bytes, message: bytes, signature: bytes) -> bool:
-    """Return whether *signature* is that of *message* by the key; without the cofactor, canonical scalars alone."""
+    """Return whether *signature* is that of *message* by a sound key; without the cofactor, canonical scalars alone."""
     point = decode_point(raw_key)
-    if point is None or len(signature) != 64:
+    if point is None or not sound_key(raw_key) or len(signature) != 64:
         return False
     s = int.from_bytes(signature[32:], "little")
     if s >= L:
@@ -953,13 +955,13 @@ class Verifier:
             raise Missing("--files: %s is no folder; name the one that holds the delivered model" % folder)
         wanted = {entry["path"]: entry["sha256"] for entry in self.models["candidate"]}
         found = delivered(folder)
-        for name in sorted(found | set(wanted)):
+        for name in sorted(set(found) | set(wanted)):
             path = folder / name
             if name not in wanted:
                 refuse(str(path), "delivered, but not certified; it was added")
             if name not in found:
                 refuse(str(path), "certified, but not delivered")
-            if path.is_symlink() or not path.is_file():
+            if found[name] != "file":
                 refuse(str(path), "a link or no regular file, expected the file itself")
             if sha256_of_file(path) != wanted[name]:
                 refuse(str(path), "not what was certified")
@@ -1053,17 +1055,34 @@ def parse_disclosure(data: bytes) -> List[Dict[str, Any]]:
     return tables
 
 
-def delivered(folder: Path) -> Set[str]:
-    """Return the names of everything below *folder* that is no folder; links are not followed."""
-    found: Set[str] = set()
+LINK_TAGS = (0xA000000C, 0xA0000003)  # of Windows: a symbolic link, a junction
+
+
+def kind_of(mode: int, tag: int) -> str:
+    """Return `file`, `folder` or `other` (links, junctions, devices, pipes) for what lstat says of a name."""
+    if tag in LINK_TAGS or stat.S_ISLNK(mode):
+        return "other"
+    return "folder" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
+
+
+def delivered(folder: Path) -> Dict[str, str]:
+    """Return name and kind of everything below *folder* that is no folder, names with `/`; links are not followed."""
+    found: Dict[str, str] = {}
     waiting = [folder]
     while waiting:
         for path in waiting.pop().iterdir():
-            if path.is_dir() and not path.is_symlink():
+            info = path.lstat()
+            kind = kind_of(info.st_mode, getattr(info, "st_reparse_tag", 0))
+            if kind == "folder":
                 waiting.append(path)
             else:
-                found.add(path.relative_to(folder).as_posix())
+                found[relative_name(path, folder)] = kind
     return found
+
+
+def relative_name(path: PurePath, folder: PurePath) -> str:
+    """Return the name of *path* below *folder*, as a certified file is named on every system."""
+    return path.relative_to(folder).as_posix()
 
 
 def sha256_of_file(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Laws of verification, held by two verifiers that share no code."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,8 @@ from sealrun.errors import SealrunError
 from sealrun.evidence import revocation, sign, signers
 from sealrun.evidence.verify import Verification, verify
 from sealrun.outcome import Verdict
-from tests.bundles import P256, TITLE, Draft, key_file, public_key
+from tests.bundles import P256, TITLE, Draft, key_file, public_key, small
+from tests.fuzz_bundles import problems
 from tests.hostile import PASSED, REFUSED, cases
 
 CASES = {name: (code, make) for name, code, make in cases()}
@@ -76,19 +78,35 @@ def test_a_changed_byte_is_refused(made: Path, suffix: str) -> None:
 
 
 @pytest.mark.heavy
+@pytest.mark.parametrize("begin", range(6))
 @pytest.mark.parametrize("suffix", [".evidence.tar", ".intoto.jsonl", "report.html"])
-def test_every_changed_byte_is_refused(made: Path, suffix: str) -> None:
-    """A changed byte anywhere is refused."""
-    assert flipped(made, suffix, step=1, verifiers=(ours,)) == []
-    assert flipped(made, suffix, step=5, verifiers=(theirs,)) == []
+def test_every_changed_byte_is_refused(tmp_path: Path, suffix: str, begin: int) -> None:
+    """A changed byte anywhere is refused by both, each byte of all three files of a small bundle."""
+    assert flipped(small().write(tmp_path), suffix, begin=begin, step=6, verifiers=(ours, theirs)) == []
 
 
-def flipped(made: Path, suffix: str, *, step: int, verifiers: tuple[Callable[[Path], tuple[int, str]], ...]) -> list[int]:
+@pytest.mark.parametrize("begin", [0, 777_777])
+def test_fuzzed_bundles(begin: int) -> None:
+    """Both verifiers answer alike about fuzzed bundles, refuse what changed on the way, crash never and write nothing."""
+    assert problems(range(begin, begin + 500)) == []
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("part", range(10))
+def test_many_fuzzed_bundles(part: int) -> None:
+    """The same, of 20,000 bundles, or as many as SEALRUN_FUZZ says."""
+    count = int(os.environ.get("SEALRUN_FUZZ", "20000")) // 10
+    assert problems(range(part * count, (part + 1) * count)) == []
+
+
+def flipped(
+    made: Path, suffix: str, *, step: int, verifiers: tuple[Callable[[Path], tuple[int, str]], ...], begin: int = 0
+) -> list[int]:
     """Return the offsets at which a flipped bit was not refused."""
     target = made.parent / (f"{TITLE}{suffix}" if suffix.startswith(".") else suffix)
     data = target.read_bytes()
     missed = []
-    for offset in range(0, len(data), step):
+    for offset in range(begin, len(data), step):
         target.write_bytes(data[:offset] + bytes([data[offset] ^ 1 << offset % 8]) + data[offset + 1 :])
         missed += [offset for verifier in verifiers if verifier(made)[0] != REFUSED]
     return missed

@@ -3,9 +3,12 @@
 import ast
 import json
 import secrets
+import stat
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 import pytest
 
@@ -37,6 +40,9 @@ _RFC_8032 = (
         "18ff9b53 8d16f290 ae67f760 984dc659 4a7c15e9 716ed28d c027bece ea1ec40a",
     ),
 )
+
+
+EDGE_CASES = json.loads((Path(__file__).resolve().parents[1] / "vectors" / "ed25519.json").read_text("utf-8"))["cases"]
 
 
 def times(scalar: int, point: Point) -> Point:
@@ -95,6 +101,31 @@ class TestEd25519:
                 message, bytes(signature)
             )
 
+    @pytest.mark.parametrize("case", EDGE_CASES, ids=lambda case: case["about"])
+    def test_published_edge_cases(self, case: dict[str, Any]) -> None:
+        """Small and mixed orders, encodings and scalars that are not canonical: both verifiers answer alike, and strictly."""
+        key, message, signature = (bytes.fromhex(case[name]) for name in ("key", "message", "signature"))
+        assert verify_bundle.sound_key(key) == keys._sound(key) == case["sound"]
+        assert verify_bundle.verify_ed25519(key, message, signature) == case["verifies"]
+        assert keys.PublicKey(raw=key).signed(message, signature) == case["verifies"]
+
+    @pytest.mark.parametrize("first", [0, 1, L - 1, L, L + 1, P - 1, P, P + 1, 2**255 - 1, 2**256 - 1])
+    @pytest.mark.parametrize("second", [0, 1, L - 1, L, L + 1, P - 1, P, 2**253, 2**256 - 1])
+    def test_special_values_sign_nothing(self, first: int, second: int) -> None:
+        """No pair of special values is a signature of anything, in either verifier."""
+        signature = first.to_bytes(32, "little") + second.to_bytes(32, "little")
+        for message in (b"", b"?", b"hello"):
+            assert not verify_bundle.verify_ed25519(public_key().raw, message, signature)
+            assert not public_key().signed(message, signature)
+
+    @pytest.mark.parametrize("edit", [lambda s: b"", lambda s: s[:32], lambda s: s[:63], lambda s: s + b"\0", lambda s: s + s,
+                                      lambda s: s[32:] + s[:32], lambda s: b"\0" + s, lambda s: s[1:]])  # fmt: skip
+    def test_signatures_of_another_length_or_order(self, edit: Callable[[bytes], bytes]) -> None:
+        """Cut, longer or rearranged signatures are refused by both, without an error."""
+        signature = edit(private_key().sign(b"m"))
+        assert not verify_bundle.verify_ed25519(public_key().raw, b"m", signature)
+        assert not public_key().signed(b"m", signature)
+
     def test_a_scalar_that_is_not_reduced(self) -> None:
         """S + L is another encoding of the same signature, and is refused."""
         signature = private_key().sign(b"m")
@@ -146,6 +177,33 @@ def run(*arguments: object, python: str = sys.executable) -> subprocess.Complete
     return subprocess.run(argv, capture_output=True, text=True, timeout=60)
 
 
+class TestWindows:
+    """What differs there, as functions of what the system says."""
+
+    def test_names_have_slashes(self) -> None:
+        """A delivered file is named as it was certified, whatever separates folders."""
+        folder = PureWindowsPath(r"C:\Users\anna\model")
+        assert verify_bundle.relative_name(folder / "tokenizer" / "vocab.json", folder) == "tokenizer/vocab.json"
+        assert verify_bundle.relative_name(PurePosixPath("/m/a/b"), PurePosixPath("/m")) == "a/b"
+
+    @pytest.mark.parametrize(
+        ("mode", "tag", "kind"),
+        [
+            (stat.S_IFREG, 0, "file"),
+            (stat.S_IFREG, 0x9000001A, "file"),  # kept in the cloud until it is read
+            (stat.S_IFDIR, 0, "folder"),
+            (stat.S_IFDIR, 0xA0000003, "other"),  # a junction
+            (stat.S_IFREG, 0xA000000C, "other"),
+            (stat.S_IFLNK, 0, "other"),
+            (stat.S_IFIFO, 0, "other"),
+            (stat.S_IFCHR, 0, "other"),
+        ],
+    )
+    def test_kinds(self, mode: int, tag: int, kind: str) -> None:
+        """Links and junctions lead elsewhere, so they are neither files nor folders."""
+        assert verify_bundle.kind_of(mode, tag) == kind
+
+
 class TestCommandLine:
     """The script alone, without site packages."""
 
@@ -195,6 +253,23 @@ class TestCommandLine:
         assert run(made, "--unknown").returncode == 2
         assert run(made.with_name("none.evidence.tar"), "--fingerprint", public_key().fingerprint).returncode == 3
 
+    def test_modules_beside_the_bundle_are_not_run(self, made: Path, tmp_path: Path) -> None:
+        """A `json.py` or `cryptography` that lies beside the verifier is not imported, with or without -I."""
+        script = tmp_path / "verify_bundle.py"
+        script.write_bytes(SCRIPT.read_bytes())
+        for name in ("json.py", "cryptography.py", "stat.py", "typing.py"):
+            (tmp_path / name).write_text("raise SystemExit(99)")
+        for flags in ([], ["-I"]):
+            argv = [sys.executable, *flags, str(script), str(made), "--fingerprint", public_key().fingerprint]
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
+            assert done.returncode == 0, done.stderr
+
+    def test_with_and_without_a_library(self, made: Path) -> None:
+        """The same answer with `cryptography` and by the file alone."""
+        argv = [sys.executable, "-I", str(SCRIPT), str(made), "--fingerprint", public_key().fingerprint, "--json"]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+        assert json.loads(done.stdout) == json.loads(run(*argv[3:]).stdout)
+
     def test_a_terminal_is_not_addressed(self, tmp_path: Path) -> None:
         """What a bundle says cannot move the cursor of who reads it."""
         path = Draft(warnings={"release.key": "\x1b[2J\x07 hidden"}).write(tmp_path)
@@ -210,7 +285,7 @@ def test_it_stands_alone() -> None:
     tree = ast.parse(SCRIPT.read_text("utf-8"), feature_version=(3, 9))
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    allowed = {"argparse", "base64", "datetime", "hashlib", "json", "os", "re", "stat", "sys", "pathlib", "typing"}
+    allowed = {"argparse", "base64", "datetime", "functools", "hashlib", "json", "os", "re", "stat", "sys", "pathlib", "typing"}
     faster = {"cryptography.exceptions", "cryptography.hazmat.primitives.asymmetric.ed25519"}
     assert imported <= allowed | faster
 

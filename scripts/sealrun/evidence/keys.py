@@ -12,6 +12,7 @@ Source: RFC 8032 (Ed25519), RFC 8410 and RFC 5480 (SubjectPublicKeyInfo), FIPS 1
 import base64
 import stat
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
@@ -74,6 +75,8 @@ class PublicKey(Struct, frozen=True, kw_only=True, order=True):
 
     def signed(self, message: bytes, signature: bytes) -> bool:
         """Return whether *signature* is this key's over *message*."""
+        if not _sound(self.raw):
+            return False
         try:
             known = self.crypto()
             if isinstance(known, Ed25519PublicKey):
@@ -193,6 +196,7 @@ def of_spki(der: bytes, where: str) -> PublicKey:
     raise ValueError(f"{where}: no sound Ed25519 or P-256 key")
 
 
+@lru_cache(maxsize=64)
 def _sound(raw: bytes) -> bool:
     """Return whether *raw* is the canonical form of a point of its curve that is not of small order (RFC 8032, 5.1.3)."""
     if len(raw) == 65:
