@@ -10,19 +10,22 @@ does not hold the page.
 
 import base64
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from msgspec import Struct
 
-from sealrun import __version__
+from sealrun import __version__, files
+from sealrun.errors import ToolFailed
 from sealrun.evidence.statement import StageStatement
 from sealrun.outcome import Finding, Outcome, OutcomeKind, Verdict
 from sealrun.policy.model import Control, Plan
-from sealrun.reports import overview
+from sealrun.reports import frameworks, overview
 
 _ORDER = ("lock", "sbom", "audit", "secrets", "model", "certify", "verify", "bundle")
 
@@ -36,6 +39,15 @@ _LIMITS = (
     "That the releaser's machine was sound, or that the day of judgement is the day it was made. The signature says which key "
     "signed, nothing more.",
 )
+
+
+_LINK = re.compile(r"(?:evidence|statements|policy)/[A-Za-z0-9._+=@,/-]*|plan\.json")
+
+
+class _Trust(Struct, frozen=True, kw_only=True):
+    """The part of InvarLock's trust inputs that is told."""
+
+    anchors: Mapping[str, Any] = {}
 
 
 class Line(Struct, frozen=True, kw_only=True):
@@ -72,6 +84,7 @@ class FindingRow(Struct, frozen=True, kw_only=True):
     outcome: str
     severity: str
     message: str
+    advisory: str
 
 
 class ReportData(Struct, frozen=True, kw_only=True):
@@ -87,6 +100,10 @@ class ReportData(Struct, frozen=True, kw_only=True):
     models: tuple[overview.Files, ...]
     figures: overview.Figures | None
     coverage: tuple[overview.Fact, ...]
+    changes: tuple[overview.Change, ...]
+    exemptions: tuple[overview.Exemption, ...]
+    answers: tuple[frameworks.Answer, ...]
+    keys: tuple[tuple[str, str], ...]
     bundle: str
     bundle_sha256: str = ""
     fingerprint: str
@@ -119,6 +136,7 @@ def fill(template: str, **values: object) -> bytes:
         keep_trailing_newline=True,
     )
     environment.filters |= {"number": "{:.5f}".format, "signed": "{:+.5f}".format, "source_hash": _source_hash}
+    environment.filters |= {"bytes": _bytes, "link": _link}
     return environment.get_template(template).render(**values).encode()
 
 
@@ -142,10 +160,42 @@ def report_data(
         models=overview.models(plan, statements, evidence),
         figures=overview.figures(plan, statements, evidence),
         coverage=overview.coverage(statements, evidence),
+        changes=overview.changes(statements, evidence),
+        exemptions=overview.exemptions(plan),
+        answers=frameworks.answers({said.control: said for found in ordered for said in found.predicate.outcomes}),
+        keys=_keys(fingerprint, statements, evidence),
         bundle=f"{plan.title}.evidence.tar",
         bundle_sha256=bundle_sha256,
         fingerprint=fingerprint,
     )
+
+
+def _keys(fingerprint: str, statements: Mapping[str, StageStatement], evidence: Path) -> tuple[tuple[str, str], ...]:
+    """Return the keys behind the release, what each is for and its fingerprint."""
+    found = [("Release key: signs this report, the bundle and every statement", fingerprint)]
+    if "trust.json" in (statements["verify"].digests() if "verify" in statements else {}):
+        anchors = files.decode(
+            files.read_bytes(evidence / "verify" / "trust.json", "evidence"), _Trust, "trust.json", ToolFailed
+        )
+        found.append(
+            ("InvarLock's evidence key: signs the certificate", anchors.anchors.get("evidence_signer_fingerprint", ""))
+        )
+    return tuple(found)
+
+
+def _bytes(size: int | None) -> str:
+    """Return a size for people."""
+    if size is None:
+        return "none"
+    for unit, step in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= step:
+            return f"{size / step:.1f} {unit}"
+    return f"{size} B"
+
+
+def _link(evidence: str) -> str:
+    """Return the address of an evidence file beside this page; empty for anything else that a statement may say."""
+    return evidence if _LINK.fullmatch(evidence) and ".." not in evidence else ""
 
 
 def _source_hash(style: str) -> str:
@@ -216,4 +266,5 @@ def _finding(found: Finding) -> FindingRow:
         outcome=found.outcome.value,
         severity=found.severity.value,
         message=found.message,
+        advisory=found.advisory or "",
     )

@@ -4,7 +4,7 @@ Rules: numbers are read or counted in the evidence that a statement names; what 
 what it left and cannot be read is a failure.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +34,27 @@ class Files(Struct, frozen=True, kw_only=True):
     files: tuple[tuple[str, digest.Sha256], ...]
 
 
+class Change(Struct, frozen=True, kw_only=True):
+    """One file of the two models: `same`, `changed`, `added` or `dropped`, its size in bytes in each, None where it is not."""
+
+    name: str
+    kind: str
+    baseline: int | None
+    candidate: int | None
+
+
+class Exemption(Struct, frozen=True, kw_only=True):
+    """One waiver of the policy: what it accepts, why, who says so, until when, and how many days are left on the day judged."""
+
+    control: str
+    rule: str
+    target: str
+    reason: str
+    owner: str
+    expires: str
+    days: int
+
+
 class Bar(Struct, frozen=True, kw_only=True):
     """One bar of the comparison; `width` in thousandths of the longest."""
 
@@ -55,6 +76,14 @@ class Figures(Struct, frozen=True, kw_only=True):
     lower: float
     upper: float
     limit: float
+
+    @property
+    def at(self) -> Mapping[str, int]:
+        """Where 1, the ratio, the interval's ends and the limit stand on an axis of a thousand units."""
+        values = {"one": 1.0, "ratio": self.ratio, "lower": self.lower, "upper": self.upper, "limit": self.limit}
+        least, most = min(values.values()), max(values.values())
+        span = most - least or 1.0
+        return {name: round(40 + 920 * (value - least) / span) for name, value in values.items()}
 
     @property
     def limit_value(self) -> float:
@@ -102,6 +131,32 @@ def models(plan: Plan, statements: Statements, evidence: Path) -> tuple[Files, .
     )
 
 
+def changes(statements: Statements, evidence: Path) -> tuple[Change, ...]:
+    """Return what differs between the baseline's and the candidate's files, sorted by name. Raises VerificationFailed."""
+    if artifacts.FILE not in _left(statements, "model"):
+        return ()
+    found = artifacts.load(evidence / "model")
+    old, new = ({entry.path: entry for entry in role} for role in (found.baseline, found.candidate))
+    return tuple(_change(name, old.get(name), new.get(name)) for name in sorted(old.keys() | new.keys()))
+
+
+def _change(name: str, old: digest.FileDigest | None, new: digest.FileDigest | None) -> Change:
+    kind = "dropped" if new is None else "added" if old is None else "same" if old.sha256 == new.sha256 else "changed"
+    return Change(name=name, kind=kind, baseline=old.size if old else None, candidate=new.size if new else None)
+
+
+def exemptions(plan: Plan) -> tuple[Exemption, ...]:
+    """Return the waivers of the policy, the one that ends first on top."""
+    found = [
+        Exemption(
+            control=waiver.control, rule=waiver.rule, target=waiver.target, reason=waiver.reason, owner=waiver.owner,
+            expires=waiver.expires.isoformat(), days=(waiver.expires - plan.judged_at).days,
+        )
+        for waiver in plan.waivers.waiver
+    ]  # fmt: skip
+    return tuple(sorted(found, key=lambda one: (one.days, one.control, one.rule, one.target)))
+
+
 def figures(plan: Plan, statements: Statements, evidence: Path) -> Figures | None:
     """Return the comparison; None when certify left no certificate or InvarLock found no ratio. Raises ToolFailed."""
     if _COMPARISON not in _left(statements, "certify"):
@@ -140,7 +195,11 @@ def coverage(statements: Statements, evidence: Path) -> tuple[Fact, ...]:
     boms = [(name, sha256) for name, sha256 in sorted(_left(statements, "sbom").items()) if name.endswith(_SBOM)]
     if not boms:
         return (*found, Fact(name="SBOM", value="not made"))
-    return (*found, *(_sbom(evidence / "sbom" / name, sha256) for name, sha256 in boms))
+    each = [_sbom(evidence / "sbom" / name, sha256) for name, sha256 in boms]
+    total = Fact(
+        name="SBOMs", value=f"{len(boms)} CycloneDX documents, {_components(evidence, boms)} different components in all"
+    )
+    return (*found, total, *each)
 
 
 class _Bom(Struct, frozen=True, kw_only=True):
@@ -172,8 +231,17 @@ def _audited(path: Path) -> Fact:
 
 def _scanned(path: Path) -> Fact:
     scan = _read(path, SecretScan)
-    value = f"{len(scan.scanned)} files by {scan.rules} rules"
+    value = f"{len(scan.scanned)} files by {scan.rules} rules" + (", and the history" if scan.history else "")
     return Fact(name="Scanned for secrets", value=value, sha256=scan.rules_sha256)
+
+
+def _components(evidence: Path, boms: Sequence[tuple[str, digest.Sha256]]) -> int:
+    """Return how many components there are, each counted once by its purl, or by name and version without one."""
+    seen = set()
+    for name, _ in boms:
+        for found in _read(evidence / "sbom" / name, _Bom).components:
+            seen.add(str(found.get("purl") or (found.get("name"), found.get("version"))))
+    return len(seen)
 
 
 def _sbom(path: Path, sha256: digest.Sha256) -> Fact:
