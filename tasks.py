@@ -48,6 +48,7 @@ ns = Collection(
     task_of("promote"),
     task_of("reaudit"),
     task_of("release"),
+    task_of("reproduce"),
     task_of("verify"),
     Collection(
         "keys",

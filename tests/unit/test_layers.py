@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "scripts" / "sealrun"
 LAYERS = (
     {"__main__", "program"},
     {"commands"},
-    {"ci", "sessions", "release", "doctor", "scaffold"},
+    {"ci", "sessions", "rebuild", "release", "reproduce", "doctor", "scaffold"},
     {"console", "result"},
     {"pipeline"},
     {"stages"},
@@ -23,7 +23,7 @@ LAYERS = (
     {"places", "venvs", "sandbox"},
     {"clock", "digest", "errors", "files", "masking", "outcome", "settings"},
 )
-WITHIN = {"advisories", "engines", "promotion", "store", "sessions", "release", "doctor", "scaffold", "console", "result",
+WITHIN = {"advisories", "engines", "promotion", "store", "sessions", "rebuild", "release", "reproduce", "doctor", "scaffold", "console", "result",
           "reports", "policy", "evidence", "venvs", "sandbox", "clock", "digest", "errors", "files", "masking", "outcome", "settings", "__main__", "program"}  # fmt: skip
 
 

@@ -28,12 +28,12 @@ _POLICY_SAYS_NO = 7
 
 def inputs() -> Mapping[str, digest.Sha256]:
     """Return the key that signs packs, by its fingerprint."""
-    return {f"key/{EVIDENCE_KEY}": keys.fingerprint(keys.private(EVIDENCE_KEY))}
+    return {f"key/{EVIDENCE_KEY}": keys.identity(EVIDENCE_KEY)}
 
 
 def verifier() -> digest.Sha256:
     """Return the fingerprint of the key that signs receipts."""
-    return keys.fingerprint(keys.private(_VERIFIER_KEY))
+    return keys.identity(_VERIFIER_KEY)
 
 
 def verify_inputs() -> Mapping[str, digest.Sha256]:

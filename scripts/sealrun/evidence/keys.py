@@ -167,6 +167,18 @@ def fingerprint(path: Path) -> digest.Sha256:
     return digest.of_bytes(public_key(path).raw)
 
 
+def identity(name: str) -> digest.Sha256:
+    """Return the fingerprint of the private key *name*, or of the key that it stands for where a bundle is made again: there
+    the maker's private key is not at hand. Raises UsageError."""
+    stood_for = stands_for(name)
+    return stood_for.read_text("ascii") if stood_for.is_file() else fingerprint(private(name))
+
+
+def stands_for(name: str) -> Path:
+    """Return the file that names the key which the key *name* stands for."""
+    return folder() / f"{name}.stands-for"
+
+
 def parse_public(data: bytes, where: str) -> PublicKey:
     """Return the public key in PEM *data*. Raises UsageError naming *where* it stood."""
     try:

@@ -10,6 +10,7 @@ Leaves: `source.json` (commit, clean or not), `changes.json` (what differs from 
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -223,24 +224,39 @@ def _retention(context: Context) -> manifest.Retention:
     return manifest.Retention(name=name, days=chosen.days, reason=chosen.reason, until=until.isoformat())
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Made:
+    """A bundle before anybody signed it: what each stage said, the members, the manifest of them, and the archive."""
+
+    said: Mapping[str, StageStatement]
+    members: Mapping[str, bytes]
+    listed: bytes
+    tar: bytes
+
+    @property
+    def passed(self) -> bool:
+        """Whether every stage passed."""
+        return all(stage.predicate.verdict is Verdict.PASSED for stage in self.said.values())
+
+
+def unsigned(context: Context, own: StageStatement) -> tuple[bytes, bytes, list[bytes]]:
+    """Return the archive, the report and the payloads that a release signs, in order. Raises VerificationFailed."""
+    made = _make(context, own)
+    page = _page(context, made)
+    return made.tar, page, _payloads(context, made, page)
+
+
 def _seal(context: Context, own: StageStatement) -> None:
     """Make, sign and verify the bundle. Raises VerificationFailed when a file changed on the way."""
-    said = dict(sorted({**{stage: context.upstream(stage) for stage in _REQUIRES}, "bundle": own}.items()))
-    passed = all(stage.predicate.verdict is Verdict.PASSED for stage in said.values())
-    members = _members(context, said, passed)
-    title, key = context.plan.title, signers.release_public()
-    listed = manifest.describe(title, members)
-    tar = bundle.build({bundle.MANIFEST: listed, **members})
-    fingerprint, sha256 = key.fingerprint, digest.of_bytes(tar)
-    path = context.out / f"{title}{bundle.SUFFIX}"
-    _sign_candidate(context.out / f"{title}{oms.SUFFIX}", members if passed else {})
-    if _is_sealed(path, sha256, fingerprint):
+    made, title = _make(context, own), context.plan.title
+    path, fingerprint = context.out / f"{title}{bundle.SUFFIX}", signers.release_public().fingerprint
+    _sign_candidate(context.out / f"{title}{oms.SUFFIX}", made.members if made.passed else {})
+    if _is_sealed(path, digest.of_bytes(made.tar), fingerprint):
         return
-    from sealrun.reports import html  # its template engine is not needed when nothing changed
-
-    page = html.render(html.report_data(context.plan, said, context.out / "evidence", fingerprint, sha256))
-    envelopes = _envelopes(context, said, members, {f"{title}{bundle.SUFFIX}": tar, sign.REPORT: page, bundle.MANIFEST: listed})
-    for target, data in ((context.out / sign.REPORT, page), (context.out / f"{title}{sign.SUFFIX}", envelopes), (path, tar)):
+    page = _page(context, made)
+    envelopes = sign.sign(_payloads(context, made, page), signers.release())
+    beside = context.out / f"{title}{sign.SUFFIX}"
+    for target, data in ((context.out / sign.REPORT, page), (beside, envelopes), (path, made.tar)):
         files.write_bytes(target, data)
     try:
         verify(path, trust=None, fingerprint=fingerprint, delivery=None)
@@ -258,13 +274,29 @@ def _sign_candidate(path: Path, members: Mapping[str, bytes]) -> None:
         oms.write(path, listed)
 
 
-def _envelopes(
-    context: Context, said: Mapping[str, StageStatement], members: Mapping[str, bytes], made: Mapping[str, bytes]
-) -> bytes:
-    """Return the signed lines: the release statement over what was *made*, statements for other tools, those of the stages."""
+def _make(context: Context, own: StageStatement) -> _Made:
+    said = dict(sorted({**{stage: context.upstream(stage) for stage in _REQUIRES}, "bundle": own}.items()))
+    members = _members(context, said, all(stage.predicate.verdict is Verdict.PASSED for stage in said.values()))
+    listed = manifest.describe(context.plan.title, members)
+    return _Made(said=said, members=members, listed=listed, tar=bundle.build({bundle.MANIFEST: listed, **members}))
+
+
+def _page(context: Context, made: _Made) -> bytes:
+    from sealrun.reports import html  # its template engine is not needed when nothing changed
+
+    fingerprint = signers.release_public().fingerprint
+    return html.render(
+        html.report_data(context.plan, made.said, context.out / "evidence", fingerprint, digest.of_bytes(made.tar))
+    )
+
+
+def _payloads(context: Context, made: _Made, page: bytes) -> list[bytes]:
+    """Return what is signed: the release statement over what was *made*, statements for other tools, those of the stages."""
+    said, members = made.said, made.members
     found = _artifacts(context, said)
     artifacts = manifest.Artifacts(baseline=found.baseline, candidate=found.candidate, data=found.data)
-    subjects = sign.subjects({name: digest.of_bytes(data) for name, data in made.items()}, artifacts.candidate)
+    about = {f"{context.plan.title}{bundle.SUFFIX}": made.tar, sign.REPORT: page, bundle.MANIFEST: made.listed}
+    subjects = sign.subjects({name: digest.of_bytes(data) for name, data in about.items()}, artifacts.candidate)
     plan = manifest.decode(members[manifest.PLAN], manifest.PlanDocument, manifest.PLAN)
     answered = manifest.decode(members[f"evidence/bundle/{checklist.FILE}"], checklist.Checked, checklist.FILE)
     basis = attest.Basis(
@@ -273,12 +305,11 @@ def _envelopes(
     )  # fmt: skip
     lines = {urn: payload for urn, payload in attest.attestations(basis).items() if payload is not None}
     lines |= {f"statements/{stage}.json": members[f"statements/{stage}.json"] for stage in said}
-    passed = all(stage.predicate.verdict is Verdict.PASSED for stage in said.values())
     release = sign.release_statement(
-        subjects=subjects, title=plan.title, policy=plan.policy, judged_at=plan.judged_at, posture=plan.posture, passed=passed,
+        subjects=subjects, title=plan.title, policy=plan.policy, judged_at=plan.judged_at, posture=plan.posture, passed=made.passed,
         sealrun=__version__, attestations=[(name, digest.of_bytes(payload)) for name, payload in lines.items()],
     )  # fmt: skip
-    return sign.sign([files.readable_json(release), *lines.values()], signers.release())
+    return [files.readable_json(release), *lines.values()]
 
 
 def _is_sealed(path: Path, sha256: digest.Sha256, fingerprint: str) -> bool:
