@@ -221,7 +221,7 @@ def _beside(
     again: bundle.Archive,
     explained: Explained,
 ) -> Iterator[tuple[str, str]]:
-    """Yield what differs beside the members: the archive as bytes, the report, and the payloads under the bundle's signatures."""
+    """Yield what differs beside the members: archive, report, and the payloads under the bundle's signatures."""
     if not explained.differences and archive.sha256 != again.sha256:
         yield path.name, f"sha256 {archive.sha256} became {again.sha256}, with the same members"
     if files.read_bytes(path.with_name(sign.REPORT), "report") != (out / sign.REPORT).read_bytes():

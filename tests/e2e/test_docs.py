@@ -71,6 +71,8 @@ RUN = (
 NOT_RUN = {
     "python3 scripts/bootstrap.py promote NAME-VERSION.evidence.tar --to staging": "needs a production release of today: run by "
     "tests/e2e/test_promotion.py",
+    "INVARLOCK_ALLOW_NETWORK=1 python3 scripts/bootstrap.py reproduce NAME-VERSION.evidence.tar --fingerprint sha256:...": "the "
+    "same",
     "python3 scripts/bootstrap.py ledger.verify": "the same",
     "python3 scripts/bootstrap.py store.add NAME-VERSION.evidence.tar --store path/to/store": "the same",
     "python3 scripts/bootstrap.py store.list --store path/to/store": "the same",

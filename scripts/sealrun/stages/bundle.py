@@ -306,8 +306,9 @@ def _payloads(context: Context, made: _Made, page: bytes) -> list[bytes]:
     lines = {urn: payload for urn, payload in attest.attestations(basis).items() if payload is not None}
     lines |= {f"statements/{stage}.json": members[f"statements/{stage}.json"] for stage in said}
     release = sign.release_statement(
-        subjects=subjects, title=plan.title, policy=plan.policy, judged_at=plan.judged_at, posture=plan.posture, passed=made.passed,
-        sealrun=__version__, attestations=[(name, digest.of_bytes(payload)) for name, payload in lines.items()],
+        subjects=subjects, title=plan.title, policy=plan.policy, judged_at=plan.judged_at, posture=plan.posture,
+        passed=made.passed, sealrun=__version__,
+        attestations=[(name, digest.of_bytes(payload)) for name, payload in lines.items()],
     )  # fmt: skip
     return [files.readable_json(release), *lines.values()]
 
