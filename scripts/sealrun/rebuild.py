@@ -12,7 +12,7 @@ from typing import Any
 
 from sealrun import digest, files, pipeline
 from sealrun.errors import VerificationFailed
-from sealrun.evidence import bundle, keys, manifest, sign
+from sealrun.evidence import bundle, keys, manifest, oms, sign
 from sealrun.evidence.statement import StageStatement
 from sealrun.stage import Context, Stage, Work
 from sealrun.stages import bundle as sealing
@@ -20,6 +20,7 @@ from sealrun.stages import bundle as sealing
 PAYLOADS = "payloads"  # a folder, one file for each line in order
 
 _KEYS = {"certify": "invarlock-evidence", "verify": "invarlock-verifier"}
+_MODELS = "evidence/bundle/models.pub"
 _CERTIFICATE, _SIGNATURE, _RECEIPT = (
     f"certify/{manifest.CERTIFICATE}",
     "certify/certificate/manifest.signature.json",
@@ -37,6 +38,8 @@ def assume_keys(archive: bundle.Archive) -> None:
                 files.write_bytes(keys.stands_for(name), resource.digest.sha256.encode("ascii"))
     files.write_bytes(keys.folder() / f"{keys.RELEASE}.uri", b"reproduce:\n", mode=0o600)
     files.write_bytes(keys.folder() / f"{keys.RELEASE}.pub", archive.read(manifest.PUBLIC_KEY))
+    if _MODELS in archive.members:
+        files.write_bytes(keys.stands_for(oms.KEY), archive.read(_MODELS))
 
 
 def rebuild(context: Context, archive: bundle.Archive) -> list[str]:

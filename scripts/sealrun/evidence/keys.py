@@ -175,7 +175,7 @@ def identity(name: str) -> digest.Sha256:
 
 
 def stands_for(name: str) -> Path:
-    """Return the file that names the key which the key *name* stands for."""
+    """Return the file that names the key which the key *name* stands for: by fingerprint, or as a public key."""
     return folder() / f"{name}.stands-for"
 
 
