@@ -117,7 +117,7 @@ def verify(
         plan=plan,
         subject=release.subject,
         statement=digest.of_bytes(envelopes[0].payload),
-        withheld=disclosure.marked(rules, [*archive.withheld, *([] if report is not None else [sign.REPORT])]),
+        withheld=disclosure.marked(rules, [*sorted(archive.withheld), *([] if report is not None else [sign.REPORT])]),
         undone=(*_undone(archive, release, without_report=report is None), *(f"{urn}: what it says" for urn in rebuilt)),
     )
 
