@@ -1,5 +1,7 @@
 """A production release, from its fixture to the store, by the real pipeline: promoted, kept, made again, and made otherwise."""
 
+import base64
+import hashlib
 import json
 import shutil
 import subprocess
@@ -99,6 +101,24 @@ def test_another_clone_user_zone_and_umask_reproduce_it(production: Clone, tmp_p
     )  # fmt: skip
     assert "reproduced" in ended(done)
     assert list((tmp_path / "keys").iterdir()) == []
+
+
+def test_a_customer_sees_no_evaluation_text(production: Clone) -> None:
+    """Neither a text of the evaluation data nor its digest is left in a customer edition, its envelopes or its report."""
+    ended(production.invoke("disclose", production.bundle, "--out", "customer"))
+    data = production.path / "examples" / "tiny-lm" / "data" / "eval.jsonl"
+    texts = [json.loads(line)["text"] for line in data.read_text("utf-8").splitlines()]
+    wanted = {json.dumps(text, ensure_ascii=False).encode() for text in texts}
+    wanted |= {hashlib.sha256(text.encode()).hexdigest().encode() for text in texts}
+
+    def found(*blobs: bytes) -> int:
+        return sum(text in blob for text in wanted for blob in blobs)
+
+    made = production.path / "customer" / "tiny-lm-0.1.0.customer.evidence.tar"
+    lines = made.with_name("tiny-lm-0.1.0.customer.intoto.jsonl").read_text().splitlines()
+    payloads = [base64.b64decode(json.loads(line)["payload"]) for line in lines]
+    assert found(production.bundle.read_bytes()) >= 2 * len(texts)
+    assert found(made.read_bytes(), made.with_name("report.html").read_bytes(), *payloads) == 0
 
 
 def _policy_line(tree: Path) -> None:
