@@ -193,9 +193,12 @@ def gaps(file: Path, taken: list[tuple[int, int]]) -> Iterator[str]:
 def probe() -> dict[str, Any]:
     """Return what this process sees: the offline switches, and whether a connection is refused for want of a network."""
     names = ("HF_DATASETS_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as attempt:
-        attempt.setblocking(False)
-        denied = attempt.connect_ex(("192.0.2.1", 9)) == errno.ENETUNREACH
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as attempt:
+            attempt.setblocking(False)
+            denied = attempt.connect_ex(("192.0.2.1", 9)) in (errno.ENETUNREACH, errno.EACCES, errno.EPERM)
+    except PermissionError:  # not even a socket
+        denied = True
     environment = {name: os.environ[name] for name in names if name in os.environ}
     return {"environment": environment, "network": "denied" if denied else "opened"}
 
