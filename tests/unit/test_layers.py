@@ -17,7 +17,7 @@ LAYERS = (
     {"explanation"},
     {"engines"},
     {"scoring"},
-    {"advisories", "command", "exceptions", "explanation", "fetch", "locks", "pin", "promotion", "reaudit", "stage", "store"},
+    {"advisories", "command", "exceptions", "fetch", "locks", "pin", "promotion", "reaudit", "stage", "store"},
     {"reports"},
     {"policy", "evidence"},
     {"places", "venvs", "sandbox"},

@@ -232,7 +232,7 @@ def test_severity_words_become_levels_and_none_is_unknown() -> None:
 
 @pytest.mark.heavy
 def test_the_whole_corpus_is_read_alike(service: Callable[..., Any], tmp_path: Path) -> None:
-    """For every version a real snapshot lists, the three readings agree (SEALRUN_ADVISORY_CORPUS names its zip)."""
+    """For every version that a real snapshot names, and those beside, the three readings agree (SEALRUN_ADVISORY_CORPUS)."""
     corpus = os.environ.get("SEALRUN_ADVISORY_CORPUS")
     if not corpus:
         pytest.skip("SEALRUN_ADVISORY_CORPUS names no zip of OSV records")
@@ -255,12 +255,22 @@ def test_the_whole_corpus_is_read_alike(service: Callable[..., Any], tmp_path: P
     facts = osv.by_package(tuple(advisories))
     pairs = 0
     for package, about in raw.items():
-        for version in sorted({v for value in about for b in value["affected"] for v in b.get("versions", []) if valid(v)}):
+        for version in sorted(versions_of(about)):
             expected = sorted({value["id"] for value in about if plain(value, package, version)})
             assert sorted(a.id for a in facts[package] if osv.affects(a, package, Version(version))) == expected
             assert [found["id"] for found in served.about(package, version)] == expected
             pairs += 1
     assert pairs > 1000
+
+
+def versions_of(about: list[dict[str, Any]]) -> set[str]:
+    """Every version that records about one package list, every bound of their ranges, and what lies just beside these."""
+    blocks = [block for value in about for block in value["affected"]]
+    listed = {version for block in blocks for version in block.get("versions", []) if valid(version)}
+    ranges = [item for block in blocks for item in block.get("ranges", []) if item["type"] == "ECOSYSTEM"]
+    bounds = {text for item in ranges for event in item["events"] for text in event.values() if valid(text)}
+    beside = {f"{Version(bound).base_version}{end}" for bound in bounds for end in (".dev0", "rc1", ".post1", "+local.1")}
+    return listed | bounds | beside | {f"1!{bound}" for bound in bounds if "!" not in bound} | {"0", "99999"}
 
 
 def valid(text: str) -> bool:
