@@ -71,6 +71,11 @@ ns = Collection(
         task_of("ci.summary"),
     ),
     Collection(
+        "secrets",
+        task_of("secrets.import"),
+        task_of("secrets.staged"),
+    ),
+    Collection(
         "policy",
         task_of("policy.allowlist"),
         task_of("policy.baseline"),

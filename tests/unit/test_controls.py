@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from sealrun import digest, files, pipeline
+from sealrun import digest, files, pipeline, venvs
+from sealrun.errors import InputMissing
 from sealrun.evidence import statement as statements
 from sealrun.evidence.manifest import BASELINE_REPORT, CERTIFICATE
 from sealrun.outcome import Outcome, OutcomeKind, Verdict
 from sealrun.stage import Context, Work, context_of
-from tests.conftest import git
+from tests.conftest import ROOT, git
 from tests.unit.test_html import COMPARISON
 
 REPORT = "certificate/reports/evaluation.report.json"
@@ -23,7 +24,7 @@ class Judged:
     def __init__(self, repository: Path, tmp: Path) -> None:
         self.repository, self.tmp = repository, tmp
         self.network, self.lock, self.certified = "denied", "", {CERTIFICATE, BASELINE_REPORT, REPORT}
-        self.stray = ""
+        self.stray = self.leaked = ""
 
     def production(self) -> None:
         """Let the release be one for production, committed."""
@@ -38,14 +39,18 @@ class Judged:
             path = context.evidence("certify") / name
             path.parent.mkdir(parents=True, exist_ok=True)
             files.write_json(path, COMPARISON)
+        if self.leaked:
+            context.evidence("audit").mkdir(parents=True)
+            files.write_bytes(context.evidence("audit") / "notes.txt", self.leaked.encode())
         for required in stage.requires:
             statements.write(context.statement_path(required), self._statement(context, required))
         if self.stray:
             (context.out / self.stray).write_text("who wrote me?", "utf-8")
-        context.evidence("bundle").mkdir(parents=True)
+        work = self.tmp / "work"
+        for folder in (context.evidence("bundle"), context.logs("bundle"), work):
+            folder.mkdir(parents=True)
         stage.gather(
-            context,
-            Work(stage=stage, context=context, out=context.evidence("bundle"), tmp=self.tmp, shown=self.tmp, networks=[]),
+            context, Work(stage=stage, context=context, out=context.evidence("bundle"), tmp=work, shown=work, networks=[])
         )
         return {outcome.control: outcome for outcome in stage.judge(context).outcomes}
 
@@ -74,6 +79,10 @@ class Judged:
 
 @pytest.fixture
 def judged(repository: Path, tmp_path: Path) -> Judged:
+    try:
+        venvs.existing(ROOT, "secrets")
+    except InputMissing as error:
+        pytest.skip(str(error))
     return Judged(repository, tmp_path)
 
 
@@ -96,6 +105,7 @@ def test_a_sound_release_passes(judged: Judged) -> None:
         (lambda judged: setattr(judged, "stray", "notes.txt"), "runtime.writes"),
         (lambda judged: judged.certified.remove(BASELINE_REPORT), "evidence.archived"),
         (lambda judged: judged.certified.remove(CERTIFICATE), "evidence.archived"),
+        (lambda judged: setattr(judged, "leaked", "key = " + "AKIA" + "Q7ZP3MW5XK2VBN4T"), "secrets.evidence"),
     ],
 )
 def test_each_mutation_fails_its_control(judged: Judged, change: Callable[[Judged], object], control: str) -> None:

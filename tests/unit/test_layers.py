@@ -17,13 +17,28 @@ LAYERS = (
     {"explanation"},
     {"engines"},
     {"scoring"},
-    {"advisories", "command", "exceptions", "fetch", "locks", "pin", "promotion", "reaudit", "stage", "store"},
+    {
+        "advisories",
+        "command",
+        "exceptions",
+        "fetch",
+        "known_secrets",
+        "locks",
+        "pin",
+        "promotion",
+        "reaudit",
+        "secret_scan",
+        "stage",
+        "staged",
+        "store",
+    },
     {"reports"},
     {"policy", "evidence"},
     {"places", "venvs", "sandbox"},
     {"clock", "digest", "errors", "files", "masking", "outcome", "settings"},
 )
-WITHIN = {"advisories", "engines", "promotion", "store", "sessions", "rebuild", "release", "reproduce", "doctor", "scaffold", "console", "result",
+WITHIN = {"known_secrets", "secret_scan", "staged",
+          "advisories", "engines", "promotion", "store", "sessions", "rebuild", "release", "reproduce", "doctor", "scaffold", "console", "result",
           "reports", "policy", "evidence", "venvs", "sandbox", "clock", "digest", "errors", "files", "masking", "outcome", "settings", "__main__", "program"}  # fmt: skip
 
 

@@ -3,8 +3,9 @@
     python scan_secrets.py JOB.json SCRATCH SCAN.json
 
 The job names `files` (`path` to report, `file` to read, `sha256` expected), `policy` (the folder of rules), `allow` (the
-entries of its allow list), and where they apply `history` (`root`, `git`, `tips`, `since`), `cache` (an earlier run's
-SCRATCH/cache.json), `pragmas` (whether inline pragmas count) and `filter` (false: no Vectorscan).
+entries of its allow list), and where they apply `history` (`root`, `git`, `tips`, `since`), `blobs` (id and path of those to
+scan in place of the history), `cache` and `filters` (folders with an earlier run's SCRATCH/cache and SCRATCH/filters),
+`pragmas` (whether inline pragmas count) and `filter` (false: no Vectorscan).
 
 Rules: trufflehog3's code decides what a rule matches; every text ends in a canary that the filter must report, so one that
 is not read to its end is noticed; nothing this program prints or writes holds a secret, not even when it fails. A fingerprint
@@ -20,18 +21,21 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 if __name__ == "__main__":
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from sealrun.inside.secret_engine import Engine, Scanned
+from sealrun.inside.secret_filter import CANARY
 from sealrun.inside.secret_history import Item, Repository
-from sealrun.inside.secret_rules import CANARY, Rules, load
+from sealrun.inside.secret_rules import Rules, load
 from sealrun.inside.secret_text import parts, stream_of
 
 REPORTED = 1000  # distinct secrets; a tree with more has failed anyway
 WHOLE = 64 * 1024 * 1024  # bytes of a file that are read at once
+FOUND = "found.json"  # in the cache: what was found, by content
+FEW = 24  # files and objects that are scanned in one process
 SHARE = 64  # objects handed to a process at once
 
 type Entry = dict[str, Any]  # what became of one content: read_as, hits, aside, allowed, members, skipped, pragmas
@@ -42,7 +46,10 @@ class Scan:
 
     def __init__(self, job: dict[str, Any], scratch: Path) -> None:
         self.job, self.scratch = job, scratch
-        self.rules: Rules = load(Path(job["policy"]), filtered=job.get("filter", True))
+        for name in ("cache", "filters"):
+            (scratch / name).mkdir()
+        kept = Path(job.get("filters", scratch / "filters")), scratch / "filters"
+        self.rules: Rules = load(Path(job["policy"]), filtered=job.get("filter", True), kept=kept)
         self.engine = Engine(self.rules, job["allow"], pragmas=job.get("pragmas", False))
         said = job.get("history")
         self.repository = Repository(said["git"], said["root"], scratch) if said else None
@@ -54,7 +61,7 @@ class Scan:
     def earlier(self) -> dict[str, Entry]:
         """Return what an earlier run under the same rules found."""
         try:
-            said = json.loads(Path(self.job["cache"]).read_bytes())
+            said = json.loads(Path(self.job["cache"], FOUND).read_bytes())
             return dict(said["entries"]) if said["key"] == self.key else {}
         except (KeyError, OSError, ValueError):
             return {}
@@ -99,13 +106,39 @@ def main(job_file: str, scratch: str, report_file: str) -> None:
     global RUN
     RUN = Scan(json.loads(Path(job_file).read_bytes()), Path(scratch))
     check_canary(RUN.rules)
-    items = RUN.repository.objects(RUN.job["history"]["tips"], RUN.job["history"]["since"]) if RUN.repository else []
-    with multiprocessing.Pool(len(os.sched_getaffinity(0))) as pool:
+    items = listed(RUN)
+    few = len(items) + len(RUN.job["files"]) <= FEW
+    with Here() if few else multiprocessing.Pool(len(os.sched_getaffinity(0))) as pool:
         keys = scan_files(RUN, pool)
         scan_history(RUN, items, pool)
     report = reported(RUN, keys, items)
     Path(report_file).write_text(json.dumps(report, indent=1, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
-    Path(scratch, "cache.json").write_text(json.dumps({"key": RUN.key, "entries": RUN.entries}, sort_keys=True), "utf-8")
+    Path(scratch, "cache", FOUND).write_text(json.dumps({"key": RUN.key, "entries": RUN.entries}, sort_keys=True), "utf-8")
+
+
+class Here:
+    """What a pool does, done in this process: quicker where there is little to do."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    @staticmethod
+    def imap[A, R](work: Callable[[A], R], arguments: Iterable[A], chunksize: int = 1) -> Iterable[R]:
+        return [work(argument) for argument in arguments]
+
+    map = imap
+
+
+def listed(run: Scan) -> list[Item]:
+    """Return the objects of the history, or the blobs that the job names."""
+    if run.repository is None:
+        return []
+    if "blobs" in run.job:
+        return [Item(oid, "blob", 0, path) for oid, path in run.job["blobs"]]
+    return run.repository.objects(run.job["history"]["tips"], run.job["history"]["since"])
 
 
 def scan_files(run: Scan, pool: Any) -> dict[str, str]:
@@ -212,10 +245,10 @@ def findings(run: Scan, files: list[tuple[str, Entry]], past: list[tuple[Item, E
     wanted = {item.oid for found in holders.values() for item in found if item.kind == "blob"}
     origin = (
         run.repository.introduced(run.job["history"]["tips"], run.job["history"]["since"], wanted)
-        if run.repository and wanted
+        if run.repository and wanted and "blobs" not in run.job
         else {}
     )
-    models = {rule.id: rule.model for rule in run.rules.rules}
+    models = {rule.id: rule for rule in reversed(run.rules.rules)}
     known = {(hit[0], hit[3]) for _, entry in files for hit in entry["hits"]}
     found = [
         told_of(models, hit, path, commit_of(holders.get((hit[0], hit[3]), []), origin), "tree")
@@ -245,7 +278,7 @@ def commit_of(items: list[Item], origin: dict[str, tuple[int, str, str]]) -> str
 def told_of(models: dict[str, Any], hit: list[Any], path: str, commit: str | None, where_found: str) -> dict[str, Any]:
     """Return one finding."""
     rule, line, layers, mark = hit
-    model = models[rule]
+    model = models[rule].model
     return {
         "rule": rule, "message": model.message, "severity": str(model.severity).lower(), "path": path, "line": line,
         "commit": commit, "layers": layers, "where": where_found, "fingerprint": mark,

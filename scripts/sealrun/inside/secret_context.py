@@ -8,6 +8,7 @@ they are. A check that is not known is an error.
 
 import base64
 import binascii
+import itertools
 import math
 import re
 from collections import Counter
@@ -53,8 +54,8 @@ REFERENCE = re.compile(
     r"^\$\{.*|^\$\(.*|^\$[A-Z_][A-Z0-9_]*$|^\{\{.*|^\{%.*|^%[(%<{].*|^%[\w]+%$|^%s$|^#\{.*|^<%.*|^@@?\w+@$|^!(Ref|Sub|GetAtt|ImportValue|vault|reference|env|include|secret)\b|^\{[\w.:-]*\}$|^\[.*\]$|^&\w+;$|"
     r"(?i:^(process\.env|os\.|env[.\[(:]|environ|system\.|config\.|self\.|this\.|params|var\.|local\.|data\.|module\.|each\.|secrets?\.|"
     r"settings\.|vault:|aws:|op://|ref\+|sops|enc\[|arn:|ssm:|kms:|azurekv|gcpsm|keyring|file:|projects/|secret/|kv/|"
-    r"get(env|pass|_env|_secret|_token|_password|enviro)|input\(|prompt|read(line)?\(|lookup|fetch|load|str\(|none\b|null\b|new\s|"
-    r"function|lambda|def\s|async|await|return|import))|\$\{\{|\$\{[A-Za-z_]|\{\{"
+    r"get(env|_env|_secret|_token|_password|enviro|pass\b)|input\(|read(line)?\(|str\(|none\b|null\b|new\s|def\s|"
+    r"(prompt|lookup|fetch|load|function|lambda|async|await|return|import)\w*(\s|\W|$)))|\$\{\{|\$\{[A-Za-z_]|\{\{"
 )
 PLACE = re.compile(
     r"^(~|\.{1,2})?/[\w./@+-]*$|^[A-Za-z]:\\|^[\w-]+(/[\w.-]+)+\.\w{1,5}$|(?i:^(https?|ftp|ssh|git|wss?|file|urn|data|mailto):)|\.(pem|key|crt|txt|json|ya?ml|py|js|php|html?|md|png|svg|so)$"
@@ -72,6 +73,9 @@ UUID = re.compile(r"^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$")
 SAID_SECRET = re.compile(
     r"(?i)(passw|passphrase|secret|token|api[-_ ]?key|access[-_ ]?key|auth[-_ ]?key|credential|private[-_ ]?key|bearer)[\w-]{0,20}[\"'\]]{0,3}\s*(=>|[:=]|\bis\b)\s*\W{0,3}$"
 )
+SAID_SOMEWHERE = re.compile(SAID_SECRET.pattern.removesuffix(r"\s*\W{0,3}$"))
+TABLE = 400  # lines before a row in which its table is looked for
+KEY_LINES = 400  # a longer key or table is known by its beginning
 KEY_BODY = re.compile(r"^[A-Za-z0-9+/=]{32,}($|\W)")
 DOCUMENTED = (
     "eyJzdWIiOiIxMjM0NTY3ODkw",
@@ -169,7 +173,7 @@ def filled(secret: str, key: str) -> bool:
     """Return whether *secret* only holds the place of one."""
     plain = secret.lower()
     return bool(
-        FILLED.search(secret) or plain in OPENAPI or len(set(plain)) < min(4, len(plain)) or plain == key.lower()
+        FILLED.search(secret) or plain in OPENAPI or len(set(plain)) < min(3, len(plain)) or plain == key.lower()
         or (COUNTING.search(secret) and len(secret) > 8) or any(known in secret for known in DOCUMENTED)
     )  # fmt: skip
 
@@ -178,7 +182,7 @@ def is_expression(secret: str, place: Place) -> bool:
     """Return whether an unquoted value is code, or a quoted one a pattern or markup."""
     quoted = place.line[place.start - 1 : place.start] in ("'", '"', "`") and place.start > 0
     if quoted:
-        return bool(re.search(r"\\[dwsb]|\[\^|\(\?|</|/>|^[.#]\w+|^\^|\$$|::|->|=>|\{\w*\}|%[sd]", secret))
+        return bool(re.search(r"\\[dwsb]|\[\^|\(\?|</|/>|^[.#]\w+|^\^|\$$|::|->|=>|\{\w*\}|%[sd]|^\[.+\][+*]?$", secret))
     if CODE.search(place.path):
         return True
     return bool(re.search(r"[(){}\[\]<>|]|::|->|=>|^[+&*-]|^[a-z_]+(\.[A-Za-z_]+)+$|^=", secret))
@@ -224,7 +228,7 @@ def as_key(secret: str, place: Place, key: str) -> str:
 
 def url(secret: str, place: Place) -> str:
     """Judge the password of a URL: defaults, placeholders and references are none."""
-    secret = re.sub(r"^.*://[^/\s:@]*:([^/\s@]*)@.*$", r"\1", secret.strip("\"' "))
+    said, secret = secret, re.sub(r"^.*://[^/\s:@]*:([^/\s@]*)@.*$", r"\1", secret.strip("\"' "))
     before = re.search(r"://([^\s/:@]*):$", place.line[: place.start])
     user = before[1] if before else ""
     if (
@@ -234,6 +238,8 @@ def url(secret: str, place: Place) -> str:
         or len(set(secret)) < 3
         or re.match(r"^[0-9]{2,5}$", secret)
     ):
+        return "placeholder"
+    if re.search(r"@(www\.)?example\.(com|org|net)\b", said):
         return "placeholder"
     if REFERENCE.search(secret) or re.search(r"[{}$<>()\[\]]|^%[sd]", secret) or re.match(r"^[A-Z_]+$", secret):
         return "reference"
@@ -247,12 +253,29 @@ def url(secret: str, place: Place) -> str:
 def key_block(_: str, place: Place) -> str:
     """Judge the head of a private key: what follows must be one."""
     rest = place.line[place.end :].replace("\\n", "\n").replace("\\r", "")
-    following = [*rest.split("\n"), *place.lines[place.at + 1 : place.at + 9]]
-    return (
-        ""
-        if any(KEY_BODY.search(re.sub(r"^[\s#*>|\"'/+-]*", "", line)) and not FILLED.search(line) for line in following[:12])
-        else "no key follows"
-    )
+    for line in [*rest.split("\n"), *place.lines[place.at + 1 : place.at + 9]][:12]:
+        text = re.sub(r"^[\s#*>|\"'/+-]*(\(\w #)?", "", line)
+        if line.startswith("-----") or FILLED.search(line):
+            break
+        if KEY_BODY.search(text):
+            return ""
+        if len(text) > 12 and not re.match(r"[\w-]+: ", text):
+            break  # a key begins right after its head
+    return "no key follows"
+
+
+def whole(check: str, secret: str, place: Place) -> str:
+    """Return what a fingerprint is of: of a key also its body, since the first line of every key is the same."""
+    if check not in ("key", "copy"):
+        return secret
+    rest = place.line[place.end :].replace("\\n", "\n").replace("\\r", "")
+    body = []
+    for line in [*rest.split("\n"), *place.lines[place.at + 1 : place.at + 1 + KEY_LINES]]:
+        text = re.split(r"-----?\s?END\b|^Private-MAC|^\\\.$", line)
+        body.append(text[0] if check == "copy" else re.sub(r"[^A-Za-z0-9+/=]", "", text[0]))
+        if len(text) > 1:
+            break
+    return "\n".join([secret, *filter(None, body)])
 
 
 def jwk(secret: str, place: Place) -> str:
@@ -280,6 +303,31 @@ def row(secret: str, place: Place) -> str:
     return password(secret, place) if said and ";\n" not in head else "no row with a password"
 
 
+def table(secret: str, place: Place) -> str:
+    """Judge a row without names of columns: one of a table that was made with a password in it."""
+    before = place.lines[max(0, place.at - TABLE) : place.at]
+    head = re.compile(rf"(?i)^\s*create table (if not exists )?[`\"\[]?{re.escape(place.key)}\b")
+    made = next((at for at in range(len(before) - 1, -1, -1) if head.search(before[at])), None)
+    if made is None:
+        return "no row with a password"
+    columns = itertools.takewhile(lambda line: ";" not in line, before[made:])
+    said = any(re.search(r"(?i)^\s*[`\"\[]?\w{0,20}(password|passwd|pwd|user_pass|pass)\b", line) for line in columns)
+    return password(secret, place) if said else "no row with a password"
+
+
+def copy(_: str, place: Place) -> str:
+    """Judge the head of copied rows: there must be some."""
+    following = place.lines[place.at + 1 : place.at + 2]
+    return "" if following and following[0].strip() not in ("", "\\.") else "no row with a password"
+
+
+def subversion(secret: str, place: Place) -> str:
+    """Judge a value of Subversion's credentials: the password is what follows its name and its length."""
+    before = place.lines[max(0, place.at - 2) : place.at]
+    said = len(before) == 2 and before[0].strip() == "password" and re.match(r"V \d+$", before[1])
+    return password(secret, place) if said else "no password"
+
+
 def session(secret: str, place: Place) -> str:
     """Judge the option `secret`: that of a session."""
     near = " ".join(place.lines[max(0, place.at - 5) : place.at + 1])
@@ -303,11 +351,7 @@ def opaque(secret: str, place: Place) -> str:
 def alone(secret: str, place: Place) -> str:
     """Judge an opaque token that stands alone: mixed as tokens are, no digest, not one line of many such."""
     around = [place.lines[n].strip() for n in (place.at - 1, place.at + 1) if 0 <= n < len(place.lines)]
-    if (
-        any(len(line) >= 60 and abs(len(line) - len(place.line.strip())) <= 4 and " " not in line for line in around)
-        or len(place.lines) > 2000
-        or SAMPLE.search(place.path)
-    ):
+    if any(len(line) >= 40 and " " not in line for line in around) or len(place.lines) > 2000 or SAMPLE.search(place.path):
         return "one of many"
     if any(line.startswith("-----BEGIN") for line in place.lines[max(0, place.at - 60) : place.at]):
         return "inside a key or certificate"
@@ -318,14 +362,31 @@ def alone(secret: str, place: Place) -> str:
         or not mixed
         or WORDS.match(secret)
         or PLACE.search(secret)
-        or re.search(r"^sha\d+-|[\w-]+@|\.\w+\(|://", secret)
+        or re.search(r"^--|^sha\d+-|[\w-]+@|\.\w+\(|://", secret)
         or re.search(r"^[A-Za-z_]\w*=[^=]|(^|[=/])\.{1,2}/", secret)  # an assignment, which its own rules judge; a path
     ):
         return "no token"
+    if is_text(secret):
+        return "encoded text"
     return "no token" if entropy(secret) < 3.8 else token(secret, place)
+
+
+def is_text(secret: str) -> bool:
+    """Return whether *secret* is base64 of plain text, which is looked at where encodings are undone."""
+    try:
+        return base64.b64decode(secret, validate=True).decode("ascii").isprintable()
+    except (binascii.Error, UnicodeDecodeError):
+        return False
+
+
+def command(secret: str, place: Place) -> str:
+    """Judge what follows an option of a command; a plain word after it is mostly prose."""
+    prose = re.search(r"(?i)--(http-)?passw(or)?d\s$", place.line[: place.start]) and re.match(r"[a-z]+\W?$", secret)
+    return "prose" if prose else url(secret, place)
 
 
 CHECKS: dict[str, Callable[[str, Place], str]] = {
     "token": token, "password": password, "directive": directive, "environment": environment, "assigned": assigned, "url": url,
     "key": key_block, "jwk": jwk, "pair": pair, "public": public, "opaque": opaque, "alone": alone, "row": row, "session": session,
+    "table": table, "command": command, "copy": copy, "subversion": subversion,
 }  # fmt: skip

@@ -12,14 +12,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from sealrun.inside.secret_context import CODE, LOCALE, SAMPLE, SETTINGS, Place, why_not
-from sealrun.inside.secret_rules import CANARY, Match, Rule, Rules
-from sealrun.inside.secret_text import Part, Skipped, lines_of
+from sealrun.inside.secret_context import CODE, LOCALE, SAID_SOMEWHERE, SAMPLE, SETTINGS, Place, whole, why_not
+from sealrun.inside.secret_filter import CANARY, HIDING
+from sealrun.inside.secret_rules import Match, Rule, Rules
+from sealrun.inside.secret_text import OVERLAP, Part, Skipped, lines_of
 
 LAYERS = 2
-LONG, OVERLAP = 64 * 1024, 4 * 1024  # a longer line is judged in parts that share so many characters
+LONG = 64 * 1024  # characters; a longer line is judged in parts that overlap
 RUN = re.compile(r"[A-Za-z0-9+/_-]{20,}={0,2}")
-NAMED = re.compile(r"(?i)pass|secret|token|key|credential|auth|bearer")
 PRAGMA = re.compile(r"(?i)\b(nosecret|gitleaks:allow|pragma: ?allowlist secret|trufflehog:ignore|kingfisher:ignore)\b")
 
 
@@ -65,7 +65,10 @@ class Engine:
             read_as = part.read_as if not part.member else "archive"
             name = path + part.member
             text, numbers = lines_of(part.text)
-            for at, rule, secret, layers in self.found(text, name.rstrip("!").removesuffix(".gz"), aside, allowed):
+            ours = range(part.before, part.text.count("\n") + 1 - part.after) if part.before or part.after else None
+            for at, rule, secret, layers in self.found(
+                text, name.rstrip("!").removesuffix(".gz"), aside, allowed, judged(ours, numbers)
+            ):
                 line = None if part.first is None else part.first + (numbers[at] if numbers else at)
                 hits.add(Hit(rule.number, line, (*(["archive"] if part.member else []), *layers), secret))
         return Scanned(
@@ -74,15 +77,25 @@ class Engine:
 
     def scope(self, path: str) -> str:
         """Return what of *path* decides a finding: equal bytes under equal scopes give equal hits."""
-        known = [str(number) for number in self.rules.asked if self.rules.rules[number].holds(path)] if path else []
-        return "+".join([*known, *(str(bool(kind.search(path)))[0] for kind in (CODE, SETTINGS, SAMPLE, LOCALE))])
+        return "+".join(
+            [
+                *map(str, self.rules.scoped(path)),
+                *(str(bool(kind.search(path)))[0] for kind in (CODE, SETTINGS, SAMPLE, LOCALE)),
+            ]
+        )
 
     def found(
-        self, text: str, path: str, aside: Counter[str], allowed: Counter[str], depth: int = 0
+        self,
+        text: str,
+        path: str,
+        aside: Counter[str],
+        allowed: Counter[str],
+        ours: frozenset[int] | None = None,
+        depth: int = 0,
     ) -> Iterator[tuple[int, Rule, str, tuple[str, ...]]]:
         """Yield each secret of *text*: its line from 0, its rule, itself, and the layers it was under."""
         lines, asked = self.ask(text, path if depth == 0 else "")
-        for at in sorted(asked):
+        for at in sorted(asked if ours is None else asked.keys() & ours):
             numbers = asked[at]
             taken: list[tuple[int, int]] = []
             for rule, match in self.matches(lines[at], numbers):
@@ -97,19 +110,21 @@ class Engine:
                     self.ignored += 1
                 else:
                     taken.append((match.start, match.end))
-                    yield at, rule, match.secret, ()
-            if depth < LAYERS and (self.rules.database is None or numbers & {-1, -2}):
+                    yield at, rule, whole(rule.check, match.secret, place), ()
+            if depth < LAYERS and (self.rules.filter is None or numbers & HIDING):
                 yield from self.deeper(lines[at], at, path, taken, depth, aside, allowed)
 
     def ask(self, text: str, path: str) -> tuple[list[str], dict[int, set[int]]]:
         """Return the lines of *text*, and for each that must be looked at the rules to ask."""
-        lines = text.split("\n")
-        rules = self.rules.rules
-        scoped = {n for n in self.rules.asked if rules[n].paths is None or (path and rules[n].holds(path))}
-        asked = {at: set(scoped) for at, line in enumerate(lines) if line} if scoped else {}
         data = text.encode("utf-8", "replace")
+        candidates = self.rules.filter.candidates(data + CANARY) if self.rules.filter else {}
+        scoped = self.rules.scoped(path)
+        if not scoped and not any(begin < len(data) for begin in candidates):
+            return [], {}
+        lines = text.split("\n")
+        asked = {at: set(scoped) for at, line in enumerate(lines) if line} if scoped else {}
         at = before = 0
-        for begin, numbers in sorted(self.rules.candidates(data + CANARY).items()):
+        for begin, numbers in sorted(candidates.items()):
             if begin >= len(data):
                 break
             at += data.count(b"\n", before, begin)
@@ -121,7 +136,7 @@ class Engine:
         """Yield what the rules *numbers* match on *line*, the most specific first."""
         for number in sorted(number for number in numbers if number >= 0):
             rule, seen = self.rules.rules[number], set()
-            if rule.check == "opaque" and not NAMED.search(line):
+            if rule.check == "opaque" and not SAID_SOMEWHERE.search(line):
                 continue  # entropy alone is no secret, and slow to compute
             for offset in range(0, max(1, len(line) - OVERLAP), LONG - OVERLAP):
                 for match in rule.matches(line[offset : offset + LONG] if len(line) > LONG else line):
@@ -143,14 +158,21 @@ class Engine:
         """Yield what *line* holds under an encoding."""
         for layer, start, end, text in decoded(line):
             if layer == "url" or not any(start < stop and begin < end for begin, stop in taken):
-                for _, rule, secret, layers in self.found(text, path, aside, allowed, depth + 1):
-                    if secret not in line:
+                for _, rule, secret, layers in self.found(text, path, aside, allowed, depth=depth + 1):
+                    if secret.partition("\n")[0] not in line:
                         yield at, rule, secret, (layer, *layers)
 
     def allowing(self, rule: Rule, match: Match, lines: list[str], at: int) -> str:
         """Return the allow entry that takes *match*, "" when none does."""
         before = lines[at - 1] if at else ""
         return next((e["id"] for e in self.allow if rule.id in e["rules"] and fits(e, match.secret, lines[at], before)), "")
+
+
+def judged(ours: range | None, numbers: list[int] | None) -> frozenset[int] | None:
+    """Return which lines of a text are judged, None for all; `numbers` says which line of the piece each of them is of."""
+    if ours is None or numbers is None:
+        return frozenset(ours) if ours is not None else None
+    return frozenset(at for at, number in enumerate(numbers) if number in ours)
 
 
 def fits(entry: dict[str, Any], secret: str, line: str, before: str) -> bool:

@@ -1,23 +1,19 @@
-"""The rules of the secret scan: trufflehog3's own and policy's, and Vectorscan as the filter before them.
+"""The rules of the secret scan: trufflehog3's own and policy's, and what they are about.
 
-Rules: a rule is a trufflehog3 model and trufflehog3's code decides what it matches on a line; the filter may only name too many
-lines, never too few: what it cannot express is widened, what it cannot compile is asked of every line. Without Vectorscan
-every line is asked every rule: slower, the same findings.
+Rules: a rule is a trufflehog3 model and trufflehog3's code decides what it matches on a line. Without Vectorscan every line is
+asked every rule: slower, the same findings.
 """
 
 import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-WIDE = 64  # bounds above this are no bounds to the filter: it would unroll them
-CANARY = b"\nAKIA0000000000000000\n"  # ends every text that the filter reads: a filter that misses it read too little
-_STARTS = {  # no rules: where text begins that may hide another
-    "base64": rb"(?:^|[^A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{20}",
-    "url": rb"%[0-9A-Fa-f]{2}",
-}
+from sealrun.inside.secret_filter import Filter, make, widened
 
 
 class Match(NamedTuple):
@@ -29,11 +25,12 @@ class Match(NamedTuple):
     key: str
 
 
-class Rule(NamedTuple):
-    """One rule: a trufflehog3 model, how its matches are judged, and the paths it holds for (none: all)."""
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """One rule as it stands in its file, how its matches are judged, and the paths it holds for (none: all)."""
 
     number: int
-    model: Any
+    entry: dict[str, Any]
     check: str
     paths: re.Pattern[str] | None
     own: bool
@@ -41,11 +38,14 @@ class Rule(NamedTuple):
     @property
     def id(self) -> str:
         """Return the rule's name."""
-        return str(self.model.id)
+        return identity(self.entry)
 
-    def holds(self, path: str) -> bool:
-        """Return whether the rule is about files of that name."""
-        return self.paths is None or bool(self.paths.search(path))
+    @cached_property
+    def model(self) -> Any:
+        """Return trufflehog3's model of the rule; made when it is first asked, since most never are."""
+        from trufflehog3.models import Rule as Model
+
+        return Model.fromdict(self.entry)
 
     def matches(self, line: str) -> Iterator[Match]:
         """Yield what the rule matches on *line*."""
@@ -66,53 +66,56 @@ class Rule(NamedTuple):
             at += len(secret)
 
 
-class Rules(NamedTuple):
-    """All rules, the filter over those that hold everywhere, and the digest of everything that decides a finding."""
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """All rules, the filter (None without Vectorscan), and the digest of everything that decides a finding."""
 
     rules: tuple[Rule, ...]
-    filtered: tuple[int, ...]  # numbers of rules that the filter knows
     asked: tuple[int, ...]  # numbers of rules that are asked of every line, where their paths hold
-    database: Any
+    filter: Filter | None
     sha256: str
+    known: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
-    def candidates(self, data: bytes) -> dict[int, set[int]]:
-        """Return for the start of each line of *data* (which ends in the canary) the rules that may match it; -1 and -2
-        mark base64 and URL encoding."""
-        if self.database is None:
-            return {}
-        found: dict[int, set[int]] = {}
-        seen: list[tuple[int, int]] = []
-        self.database.scan(data, match_event_handler=lambda number, _, to, *__: seen.append((to, number)))
-        ends = len(data) - 1
-        if not any(to == ends for to, _ in reversed(seen)):
-            raise SystemExit("scan_secrets: the filter did not report the canary, so it did not read to the end")
-        begin = end = -1
-        for to, number in sorted(seen):
-            at = to - 1
-            if not begin <= at < end:
-                if data[at] == 10:
-                    continue
-                begin = data.rfind(b"\n", 0, at) + 1
-                end = data.find(b"\n", at)
-            found.setdefault(begin, set()).add(number - 2)
-        return found
+    def scoped(self, path: str) -> tuple[int, ...]:
+        """Return the numbers of the rules that are asked of every line of a file of that name."""
+        if path not in self.known:
+            named = self.filter.named(path) if self.filter else range(len(self.rules))
+            may = {number for number in named if (paths := self.rules[number].paths) and paths.search(path)}
+            self.known[path] = tuple(n for n in self.asked if self.rules[n].paths is None or n in may)
+        return self.known[path]
 
 
-def load(policy: Path, *, filtered: bool = True) -> Rules:
-    """Return trufflehog3's own rules and those of the folder *policy*."""
-    from trufflehog3 import DEFAULT_RULES_FILE, core
+def load(policy: Path, *, filtered: bool = True, kept: Sequence[Path] = ()) -> Rules:
+    """Return trufflehog3's own rules and those of the folder *policy*; `kept` is about the compiled filter."""
+    from trufflehog3 import DEFAULT_RULES_FILE
 
-    stock = core.load_rules(DEFAULT_RULES_FILE)
-    own = core.load_rules(str(policy / "rules.yml"))
-    context = read_context(policy / "context.toml", {model.id for model in [*stock, *own]})
+    ours, theirs = read_rules(policy / "rules.yml"), read_rules(Path(DEFAULT_RULES_FILE))
+    context = read_context(policy / "context.toml", {identity(entry) for entry in [*ours, *theirs]})
     rules = tuple(
-        Rule(number, model, *context.get(model.id, ("token", None)), number < len(own))
-        for number, model in enumerate([*own, *stock])
+        Rule(number=number, entry=entry, check=check, paths=paths, own=number < len(ours))
+        for number, entry in enumerate([*ours, *theirs])
+        for check, paths in [context.get(identity(entry), ("token", None))]
     )
-    everywhere = [rule for rule in rules if rule.paths is None]
-    database, known = compile_filter(everywhere) if filtered else (None, ())
-    asked = tuple(rule.number for rule in rules if rule.number not in known)
-    return Rules(rules, known, asked, database, digest(Path(DEFAULT_RULES_FILE), policy))
+    sha256 = digest(Path(DEFAULT_RULES_FILE), policy)
+    made = None
+    if filtered:
+        patterns = [(rule.number, widened(rule.entry)) for rule in rules if rule.paths is None]
+        made = make(patterns, [(rule.number, rule.paths.pattern) for rule in rules if rule.paths], sha256, kept)
+    asked = tuple(rule.number for rule in rules if made is None or rule.paths or rule.number in made.lost)
+    return Rules(rules=rules, asked=asked, filter=made, sha256=sha256)
+
+
+def identity(entry: dict[str, Any]) -> str:
+    """Return the id of a rule; those without one are entropy rules."""
+    return str(entry.get("id", "high-entropy"))
+
+
+def read_rules(path: Path) -> list[dict[str, Any]]:
+    """Return the rules of a file in trufflehog3's format."""
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return list(yaml.load(path.read_bytes(), Loader=loader))  # noqa: S506 - both loaders are safe ones
 
 
 def read_context(path: Path, ids: set[str]) -> dict[str, tuple[str, re.Pattern[str] | None]]:
@@ -143,55 +146,3 @@ def digest(stock: Path, policy: Path) -> str:
         *sorted(Path(__file__).parent.glob("*secret*.py")),
     ]
     return hashlib.sha256(json.dumps([hashlib.sha256(name.read_bytes()).hexdigest() for name in names]).encode()).hexdigest()
-
-
-def compile_filter(rules: list[Rule]) -> tuple[Any, tuple[int, ...]]:
-    """Return the filter for *rules* and the numbers of those it knows; None where Vectorscan is not installed."""
-    try:
-        import hyperscan as hs
-    except ImportError:
-        return None, ()
-    base = hs.HS_FLAG_MULTILINE | hs.HS_FLAG_PREFILTER
-    entries = [(expression, number, base) for number, expression in enumerate(_STARTS.values())]
-    for rule in rules:
-        for expression in expressions(rule.model):
-            text = hs.HS_FLAG_UTF8 if needs_text(expression) else 0
-            entries.append((expression.encode(), rule.number + 2, base | text))
-    try:
-        return compiled(hs, entries), tuple(rule.number for rule in rules)
-    except hs.error:  # one of them cannot be expressed: find which
-        good = [entry for entry in entries if compiles(hs, entry)]
-        lost = {number for _, number, _ in entries} - {number for _, number, _ in good}
-        return compiled(hs, good), tuple(rule.number for rule in rules if rule.number + 2 not in lost)
-
-
-def compiled(hs: Any, entries: list[tuple[bytes, int, int]]) -> Any:
-    """Return one filter for all *entries*."""
-    expressions, ids, flags = ([entry[part] for entry in entries] for part in range(3))
-    database = hs.Database(mode=hs.HS_MODE_BLOCK)
-    database.compile(expressions=expressions, ids=ids, elements=len(entries), flags=flags)
-    return database
-
-
-def compiles(hs: Any, entry: tuple[bytes, int, int]) -> bool:
-    """Return whether the filter can express *entry*."""
-    try:
-        compiled(hs, [entry])
-    except hs.error:
-        return False
-    return True
-
-
-def expressions(model: Any) -> list[str]:
-    """Return what the filter looks for in place of *model*: its pattern, widened, or for an entropy rule the start of a run."""
-    if not hasattr(model, "_pattern"):
-        run = "[" + re.escape(model._alphabet).replace("/", r"\/") + "]"
-        return [f"(?:^|{run.replace('[', '[^', 1)}){run}{{{model._minlen}}}"]
-    wide = re.sub(r"\(\?P<\w+>", "(?:", model.pattern)
-    wide = re.sub(r"\{(\d+),(\d+)\}\??", lambda m: m[0] if int(m[2]) <= WIDE else "{%s,}" % m[1], wide)  # noqa: UP031
-    return [wide]
-
-
-def needs_text(expression: str) -> bool:
-    """Return whether *expression* counts or names characters that UTF-8 writes in several bytes."""
-    return bool(re.search(r"\[\^|(?<!\\)\.|\\[SWD]|[^\x00-\x7f]", expression))

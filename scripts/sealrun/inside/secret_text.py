@@ -18,8 +18,11 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any, NamedTuple
 
 PIECE = 4 * 1024 * 1024  # bytes read at once
+AROUND = 64 * 1024  # characters before and after a piece that its lines are judged with
 DEEPEST, MEMBERS, UNPACKED = 3, 20_000, 1024**3  # levels, members and bytes of one archive
 SPOOLED = 32 * 1024 * 1024  # bytes of an inner archive that are kept in memory
+OVERLAP = 4 * 1024  # characters that the parts of a line too long share
+OPEN_RUN = re.compile(rb"[\t\x20-\x7e\x00]+\Z")
 STRINGS = re.compile(rb"[\t\x20-\x7e]{6,}|(?:[\t\x20-\x7e]\x00){6,}")
 BREAKS = "\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"  # what str.splitlines breaks at besides the newline
 BROKEN = (
@@ -36,12 +39,15 @@ BROKEN = (
 
 
 class Part(NamedTuple):
-    """A piece of text: the member it is of, how it was read, its lines, and the number of the first (None: binary)."""
+    """A piece of text: the member it is of, how it was read, its lines, the number of the first (None: binary), and how many
+    of its first and last lines only stand around it: they are judged in another piece."""
 
     member: str
     read_as: str
     text: str
     first: int | None
+    before: int = 0
+    after: int = 0
 
 
 class Skipped(NamedTuple):
@@ -141,10 +147,7 @@ def texts(stream: IO[bytes], member: str) -> Iterator[Part]:
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         yield from numbered(member, "utf-16", decoded(data, stream, codecs.getincrementaldecoder("utf-16")("replace")))
     elif b"\0" in data:
-        while data:
-            strings = b"\n".join(found.replace(b"\0", b"") for found in STRINGS.findall(data))
-            yield Part(member, "strings", strings.decode("ascii"), None)
-            data = stream.read(PIECE)
+        yield from (part._replace(first=None) for part in numbered(member, "strings", strings(data, stream)))
     else:
         read_as, encoding = ("text", "utf-8-sig") if is_utf8(data, len(data) < PIECE) else ("latin-1", "latin-1")
         yield from numbered(member, read_as, decoded(data, stream, codecs.getincrementaldecoder(encoding)("replace")))
@@ -167,16 +170,42 @@ def decoded(data: bytes, stream: IO[bytes], decoder: codecs.IncrementalDecoder) 
         data = following
 
 
+def strings(data: bytes, stream: IO[bytes]) -> Iterator[str]:
+    """Yield the printable strings of *data* and of the rest of *stream*, a line each; none is cut where a piece ends."""
+    rest = b""
+    while data:
+        data, following = rest + data, stream.read(PIECE)
+        cut = len(data)
+        if following and (open_run := OPEN_RUN.search(data[-AROUND:])):
+            cut -= len(open_run[0])
+        yield "".join(found.replace(b"\0", b"").decode("ascii") + "\n" for found in STRINGS.findall(data[:cut]))
+        rest, data = data[cut:], following
+
+
 def numbered(member: str, read_as: str, pieces: Iterator[str]) -> Iterator[Part]:
-    """Yield *pieces* cut at line ends, each with the number of its first line; a line too long is cut where it must be."""
-    rest, number = "", 1
+    """Yield *pieces* cut at line ends, each with the number of its first line and with the lines around it; a line too long is
+    cut where it must be, into parts that overlap."""
+    before, current, number = "", next(pieces, ""), 1
     for piece in pieces:
-        cut = rest.rfind("\n") + 1 or (len(rest) if len(rest) > PIECE else 0)
-        if cut:
-            yield Part(member, read_as, rest[:cut], number)
-            number += rest.count("\n", 0, cut)
-        rest = rest[cut:] + piece
-    yield Part(member, read_as, rest, number)
+        cut = current.rfind("\n") + 1
+        if not cut and len(current) > PIECE:
+            yield Part(member, read_as, current, number)
+            before, current = "", current[-OVERLAP:] + piece
+            continue
+        judged, current = current[:cut], current[cut:] + piece
+        after = current[: current.rfind("\n", 0, AROUND) + 1]
+        if judged:
+            yield around(member, read_as, before, judged, after, number)
+        number += judged.count("\n")
+        before = (before + judged)[-AROUND:]
+        before = before[before.find("\n") + 1 :] if len(before) == AROUND else before
+    yield around(member, read_as, before, current, "", number)
+
+
+def around(member: str, read_as: str, before: str, judged: str, after: str, number: int) -> Part:
+    """Return the lines *judged*, the first of which has that number, with those around them."""
+    sizes = before.count("\n"), after.count("\n") + bool(after)
+    return Part(member, read_as, before + judged + after, number - sizes[0], *sizes)
 
 
 def lines_of(text: str) -> tuple[str, list[int] | None]:

@@ -109,14 +109,15 @@ class SecretScan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 def job(
     manifest: digest.Manifest, places: Mapping[str, Path], policy: Path, *, history: Mapping[str, object] | None = None,
-    cache: Path | None = None, pragmas: bool = False,
+    cache: Path | None = None, filters: Path | None = None, pragmas: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Return what `inside/scan_secrets.py` is to scan: the files of *manifest*, which lie at *places*, under the rules of the
     folder *policy*. Raises UsageError for an allow list that cannot be read."""
     listed = [{"path": e.path, "file": os.fspath(places[e.path]), "sha256": e.sha256} for e in manifest]
+    kept = {name: os.fspath(path) for name, path in (("cache", cache), ("filters", filters)) if path}
     return {
         "files": listed, "allow": read_allowed(policy / "allow.toml").allow, "policy": os.fspath(policy), "pragmas": pragmas,
-        **({"history": history} if history else {}), **({"cache": os.fspath(cache)} if cache else {}),
+        **({"history": history} if history else {}), **kept,
     }  # fmt: skip
 
 

@@ -4,9 +4,10 @@ Rules: what the other stages stated is judged from their statements, after every
 does not stop the bundle, which then says FAILED; a stage that ended in an error does. What was sealed is verified as a
 recipient would before it is handed over.
 
-Leaves: `source.json` (commit, clean or not), `changes.json` (what differs from the commit), `release.pub` (the key that signs),
-`models.pub` (the key of the model signature), `checklist.json`, `ml-bom.cdx.json`; and beside the evidence
-`NAME-VERSION.evidence.tar`, `NAME-VERSION.intoto.jsonl`, `report.html`, and for a release that passed `NAME-VERSION.model.sig`.
+Leaves: `source.json` (commit, clean or not), `changes.json` (what differs from the commit), `secrets.json` (what the secret
+scan says of every file that goes in), `release.pub` (the key that signs), `models.pub` (the key of the model signature),
+`checklist.json`, `ml-bom.cdx.json`; and beside the evidence `NAME-VERSION.evidence.tar`, `NAME-VERSION.intoto.jsonl`,
+`report.html`, and for a release that passed `NAME-VERSION.model.sig`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,24 +15,26 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from sealrun import __version__, digest, files
+from sealrun import __version__, digest, files, secret_scan
 from sealrun.engines import engine_of
 from sealrun.errors import SealrunError, UsageError, VerificationFailed
 from sealrun.evidence import attest, bundle, checklist, keys, manifest, oms, sign, signers, source, trust
 from sealrun.evidence.statement import StageStatement
 from sealrun.evidence.verify import verify
 from sealrun.outcome import Judgement, Outcome, Verdict, check
-from sealrun.policy.judge import deployment_check, listed
+from sealrun.policy.judge import deployment_check, judge_findings, listed
 from sealrun.policy.model import Posture
 from sealrun.reports import artifacts, formats, invarlock, mlbom
 from sealrun.reports.formats import FormatVerdict
+from sealrun.reports.trufflehog3 import SecretScan
 from sealrun.stage import Context, Stage, Work, read_report
 
 _CONTROLS = (
     "network.denied", "runtime.isolated", "runtime.writes", "source.commit",
-    "evidence.archived", "evidence.retained", "release.key",
+    "secrets.evidence", "evidence.archived", "evidence.retained", "release.key",
 )  # fmt: skip
 _REQUIRES = ("lock", "sbom", "audit", "secrets", "model", "certify", "verify")
+_SCAN = "secrets.json"
 _REPORT = "certificate/reports/evaluation.report.json"
 _OURS = {"evidence", "statements", "logs", "run", "run.json", ".lock", "cache", "originals", sign.REPORT}
 
@@ -52,6 +55,9 @@ def _gather(context: Context, work: Work) -> None:
     files.write_json(work.out / "changes.json", changes)
     files.write_bytes(work.out / "release.pub", signers.release_public().pem)
     files.write_bytes(work.out / "models.pub", oms.public_key().pem)
+    staged = _staged(context, {stage: context.upstream(stage) for stage in _REQUIRES})
+    going_in = tuple(sorted(digest.describe_file(path, name) for name, path in staged.items()))
+    secret_scan.run(work, going_in, staged, _SCAN)
 
 
 def _judge(context: Context) -> Judgement:
@@ -61,6 +67,7 @@ def _judge(context: Context) -> Judgement:
         _isolated(said),
         _writes(context, said),
         _commit(context),
+        _secrets(context, said),
         _archived(context, said),
         _retained(context),
         _key(context),
@@ -152,6 +159,26 @@ def _commit(context: Context) -> Outcome:
         expected="a clean tree at a commit",
         remedy="Commit or stash the changes and run the release again.",
         evidence="evidence/bundle/source.json",
+    )
+
+
+def _secrets(context: Context, said: Mapping[str, StageStatement]) -> Outcome:
+    """Judge what the secret scan found in the files that go in, the same waivers holding as in the tree."""
+    scan = read_report(context.evidence("bundle") / _SCAN, SecretScan)
+    missed = sorted(set(_staged(context, said)) - {entry.path for entry in scan.scanned})
+    unread = sorted(f"{entry.path}{name}: {why}" for entry in scan.scanned for name, why in entry.skipped.items())
+    found = [secret_scan.finding_of(entry, "secrets.clean") for entry in scan.findings]
+    judged = judge_findings(context.plan, "secrets.clean", found, unused_fails=False)
+    bad = [*(finding.message for finding in judged.failed), *(f"not scanned: {name}" for name in [*missed, *unread])]
+    if scan.unreported:
+        bad.append(f"{scan.unreported} findings more than are reported one by one")
+    return check(
+        "secrets.evidence",
+        not bad,
+        seen=f"{len(found)} findings in {len(scan.scanned)} files" + (f": {listed(bad)}" if bad else ""),
+        expected="no secret in any file that goes into the bundle, or its fingerprint allowlisted by a valid waiver",
+        remedy="Rotate the secret first, then take it out of what the stage named reads, and run that stage again.",
+        evidence=f"evidence/bundle/{_SCAN}",
     )
 
 
@@ -345,6 +372,17 @@ def _members(context: Context, said: Mapping[str, StageStatement], passed: bool)
     return {**members, manifest.PLAN: files.readable_json(_plan_document(context, passed))}
 
 
+def _staged(context: Context, said: Mapping[str, StageStatement]) -> dict[str, Path]:
+    """Return where every file lies that goes into the bundle, by its name there; what this stage writes itself aside."""
+    return {
+        manifest.RELEASE: context.plan.file,
+        **{f"policy/{entry.path}": context.root / "policy" / entry.path for entry in context.plan.policy},
+        **{f"requirements/{name}": path for name, (_, path) in _locks(context).items()},
+        **{f"statements/{stage}.json": context.statement_path(stage) for stage in said},
+        **{f"evidence/{s}/{name}": context.evidence(s) / name for s in said for name in said[s].digests()},
+    }
+
+
 def _locks(context: Context) -> dict[str, tuple[digest.Sha256, Path]]:
     """Return name to digest and path of every lock."""
     return {path.name: (digest.of_file(path), path) for path in sorted((context.root / "requirements").glob("*.txt"))}
@@ -372,6 +410,8 @@ STAGE = Stage(
     name="bundle",
     summary="Answer the checklist and seal the evidence into one signed bundle",
     controls=_CONTROLS,
+    environments=(secret_scan.ENVIRONMENT,),
+    tools=(secret_scan.TOOL,),
     requires=_REQUIRES,
     inputs=_inputs,
     gather=_gather,

@@ -7,7 +7,6 @@ until a date.
 """
 
 import os
-import shutil
 import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -15,20 +14,18 @@ from pathlib import Path
 
 from msgspec import structs
 
-from sealrun import digest, files, sandbox, settings
+from sealrun import digest, files, sandbox, secret_scan
 from sealrun.errors import InputMissing, ToolFailed, UsageError
-from sealrun.outcome import Finding, Judgement, Outcome, OutcomeKind, Severity, check
+from sealrun.outcome import Finding, Judgement, Outcome, check
 from sealrun.policy import judge as policy
 from sealrun.reports import secret_formats
-from sealrun.reports.trufflehog3 import LISTING, SCAN, History, Listing, Past, SecretFinding, SecretScan, job
+from sealrun.reports.trufflehog3 import LISTING, SCAN, History, Listing, Past, SecretScan
 from sealrun.stage import Context, Stage, Work, read_report
-from sealrun.venvs import Environment
 
 _LINK, _SUBMODULE, _EXCLUDED = "link, not followed", "submodule, not scanned", "excluded by policy"
 _GIT_OBJECTS = "git's own objects, not scanned"
 _SAID = (_LINK, _SUBMODULE, _EXCLUDED, _GIT_OBJECTS)
 _MAX_CONFIGURATION = 4 * 1024 * 1024  # bytes; the loader refuses a larger one
-_FATAL = 128  # git's exit code for "not a git repository", and for everything else that is fatal
 
 
 def _inputs(context: Context) -> dict[str, digest.Sha256]:
@@ -39,23 +36,13 @@ def _inputs(context: Context) -> dict[str, digest.Sha256]:
 
 def _gather(context: Context, work: Work) -> None:
     listing, places = _list(context)
-    cache = context.out / "cache" / "secrets.json"  # fingerprints by content; holds no secret
+    cache = context.out / "cache" / "secrets"  # fingerprints by content; holds no secret
     history = None
     root = _repository(context)
     if root and listing.history:
         history = {"git": sandbox.program("git"), "root": os.fspath(root), **structs.asdict(listing.history)}
-    described = job(
-        listing.files, places, context.tools / "policy" / "secrets", history=history, cache=cache,
-        pragmas=context.plan.gates.secrets.pragmas,
-    )  # fmt: skip
-    files.write_json(work.tmp / "job.json", described)
     files.write_json(work.out / LISTING, listing)
-    script = work.inside("scan_secrets.py", str(work.tmp / "job.json"), str(work.tmp), str(work.out / SCAN))
-    work.run("scan_secrets", "secrets", script, variables={"LC_ALL": "C"})  # the C locale means UTF-8 to Python
-    if (work.tmp / "cache.json").is_file():
-        cache.parent.mkdir(exist_ok=True)
-        shutil.copyfile(work.tmp / "cache.json", cache.with_suffix(".new"))
-        cache.with_suffix(".new").replace(cache)
+    secret_scan.run(work, listing.files, places, SCAN, history=history, cache=cache)
 
 
 def _judge(context: Context) -> Judgement:
@@ -134,10 +121,15 @@ def _repository(context: Context) -> Path | None:
 
     Raises UsageError for two of them.
     """
-    named = [target.resolve() for target in context.targets if (target / ".git").exists()]
+    named = [target.resolve() for target in context.targets if (target / ".git").exists() or _is_bare(target)]
     if len(named) > 1:
         raise UsageError(f"secrets: got {len(named)} repositories, expected one; name one repository at a time")
     return named[0] if named else None if context.targets else context.root
+
+
+def _is_bare(target: Path) -> bool:
+    """Return whether *target* is a repository without a working tree."""
+    return (target / "HEAD").is_file() and (target / "objects").is_dir() and (target / "refs").is_dir()
 
 
 def _past(context: Context) -> Past | None:
@@ -146,12 +138,14 @@ def _past(context: Context) -> Past | None:
     if root is None:
         return None
     every = ("--all",) if context.targets or context.since else ()  # a release is of one commit, whatever else a clone holds
-    shallow, *tips = _git(root, "rev-parse", "--is-shallow-repository", *every).decode("ascii").split()
-    head = _git(root, "rev-parse", "--quiet", "--verify", "HEAD", unborn=True).decode("ascii").split()
+    shallow, *tips = secret_scan.git(root, "rev-parse", "--is-shallow-repository", *every).decode("ascii").split()
+    head = secret_scan.git(root, "rev-parse", "--quiet", "--verify", "HEAD", unborn=True).decode("ascii").split()
     since = ""
     if context.since:
         since = (
-            _git(root, "rev-parse", "--quiet", "--verify", "--end-of-options", f"{context.since}^{{commit}}", unborn=True)
+            secret_scan.git(
+                root, "rev-parse", "--quiet", "--verify", "--end-of-options", f"{context.since}^{{commit}}", unborn=True
+            )
             .decode()
             .strip()
         )
@@ -181,8 +175,11 @@ def _target(target: Path) -> Iterator[tuple[str, tuple[Path, Path]]]:
         if (root / ".git").exists()
         else None
     )
+    bare = _is_bare(root)
     for name in listed or map(os.fsencode, files.walk_files(root)):
         shown = _shown(name)
+        if bare and shown.startswith("objects/"):
+            continue  # read as history
         yield (shown if label in ("", ".") else f"{label}/{shown}"), (root, root / os.fsdecode(name))
 
 
@@ -195,34 +192,8 @@ def _ours(context: Context) -> tuple[str, ...]:
 
 def _listed(root: Path, left_out: tuple[str, ...] = ()) -> list[bytes]:
     """Return the names below *root* that git tracks or would let be added. Raises InputMissing without a repository."""
-    names = _git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard", *left_out).split(b"\0")
+    names = secret_scan.git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard", *left_out).split(b"\0")
     return sorted({name for name in names if name})
-
-
-def _git(root: Path, *arguments: str, unborn: bool = False) -> bytes:
-    """Return what git prints in *root*; with `unborn`, nothing for what does not exist. Raises InputMissing without a
-    repository, ToolFailed without git."""
-    git = sandbox.program("git")
-    with files.private_folder() as home:
-        files.write_bytes(home / ".gitconfig", b"[safe]\n\tdirectory = *\n")  # a checkout may belong to another user
-        variables = {"LC_ALL": "C", "GIT_CONFIG_GLOBAL": str(home / ".gitconfig"), "GIT_OPTIONAL_LOCKS": "0"}
-        completed = sandbox.run(
-            sandbox.Command(
-                name="git", argv=(git, "-c", "core.fsmonitor=false", *arguments), cwd=root, logs=home,
-                environment={**settings.judged_environment(home), **variables},
-                success=(0, 1, _FATAL) if unborn else (0, _FATAL),
-            )
-        )  # fmt: skip
-        said = completed.stderr.read_text("utf-8", "replace").strip()
-        printed = completed.stdout.read_bytes()
-    if completed.exit_code == _FATAL and "not a git repository" in said:
-        raise InputMissing(
-            f"secrets: {root} is no git repository, expected one whose files are scanned; "
-            "run `git init` and `git add`, or name folders: `nox -s secrets -- PATH...`"
-        )
-    if completed.exit_code == _FATAL and not unborn:
-        raise ToolFailed(f"git: {said[:500]}; expected an answer to `git {arguments[0]}`, mend the repository {root}")
-    return printed if completed.exit_code == 0 else b""
 
 
 def _configuration(context: Context) -> Path:
@@ -233,20 +204,9 @@ def _configuration(context: Context) -> Path:
     raise InputMissing(f"secrets: the release file in {context.plan.base} changed since it was read; run the command again")
 
 
-def _finding(found: SecretFinding) -> Finding:
-    place = found.path if found.line is None else f"{found.path}:{found.line}"
-    since = f", in the history since {found.commit[:12]}" if found.commit and found.where != "tree" else ""
-    under = f", under {' and '.join(found.layers)}" if found.layers else ""
-    return Finding(
-        control="secrets.clean", rule=found.rule, outcome=OutcomeKind.FAILED, severity=Severity(found.severity),
-        message=f"{place}: {found.message}{under}{since} ({found.fingerprint})", path=found.path, line=found.line,
-        fingerprint=found.fingerprint,
-    )  # fmt: skip
-
-
 def _clean(context: Context, scan: SecretScan) -> tuple[Outcome, tuple[Finding, ...]]:
     """Judge what was found against the waivers."""
-    found = [_finding(entry) for entry in scan.findings]
+    found = [secret_scan.finding_of(entry, "secrets.clean") for entry in scan.findings]
     judged = policy.judge_findings(context.plan, "secrets.clean", found, unused_fails=not (context.targets or context.since))
     if scan.unreported:
         more = f"{scan.unreported} findings more than are reported one by one"
@@ -309,8 +269,8 @@ STAGE = Stage(
     name="secrets",
     summary="no secret in files, history or the release configuration",
     controls=("secrets.clean", "secrets.coverage"),
-    environments=(Environment(name="secrets", smoke=("trufflehog3", "--help")),),
-    tools=(("trufflehog3", "secrets"),),
+    environments=(secret_scan.ENVIRONMENT,),
+    tools=(secret_scan.TOOL,),
     inputs=_inputs,
     gather=_gather,
     judge=_judge,

@@ -27,8 +27,8 @@ def read(data: bytes) -> list[Part | Skipped]:
         ("\ufeffabc".encode(), "text", "abc"),
         ("abcdef".encode("utf-16"), "utf-16", "abcdef"),
         (b"caf\xe9", "latin-1", "café"),
-        (b"\x00\x01secret\xff", "strings", "secret"),
-        (b"\x01\x02" + "secret".encode("utf-16-le"), "strings", "secret"),
+        (b"\x00\x01secret\xff", "strings", "secret\n"),
+        (b"\x01\x02" + "secret".encode("utf-16-le"), "strings", "secret\n"),
     ],
 )
 def test_any_bytes_have_a_text(data: bytes, read_as: str, text: str) -> None:
@@ -36,17 +36,33 @@ def test_any_bytes_have_a_text(data: bytes, read_as: str, text: str) -> None:
     assert read(data) == [Part("", read_as, text, None if read_as == "strings" else 1)]
 
 
-def test_a_large_file_is_read_in_pieces_of_whole_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put together again the pieces are the file, and each knows the number of its first line."""
+def test_a_large_file_is_judged_line_by_line_each_with_its_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every line is judged in exactly one piece, under its own number, and stands there with those around it."""
     monkeypatch.setattr(secret_text, "PIECE", 1000)
-    text = "".join(f"line {number} {'x' * (number % 97)}\n" for number in range(500)) + "the end"
-    found = [part for part in read(text.encode()) if isinstance(part, Part)]
-    assert "".join(part.text for part in found) == text
-    assert len(found) > 10
-    at = 0
+    monkeypatch.setattr(secret_text, "AROUND", 300)
+    lines = [f"line {number} {'x' * (number % 97)}" for number in range(500)] + ["the end"]
+    found = [part for part in read("\n".join(lines).encode()) if isinstance(part, Part)]
+    judged = []
     for part in found:
-        assert part.first == text.count("\n", 0, at) + 1
-        at += len(part.text)
+        own = part.text.split("\n")
+        assert part.first is not None
+        own = own[: len(own) - part.after]
+        own = own if own[-1] else own[:-1]  # a piece ends in a newline
+        assert own == lines[part.first - 1 : part.first - 1 + len(own)]
+        judged += own[part.before :]
+    assert judged == lines
+    assert len(found) > 10
+    assert all(part.before for part in found[1:])
+    assert any(part.after for part in found)
+
+
+def test_a_string_of_a_binary_file_is_whole_where_pieces_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No printable string is cut because a piece ended in it, wide ones neither."""
+    monkeypatch.setattr(secret_text, "PIECE", 64)
+    for shift in range(64):
+        for text in (b"a secret in here", "a secret in here".encode("utf-16-le")):
+            found = read(b"\x00\x01" * 20 + b"\x02" * shift + text + b"\xff" * 70)
+            assert "a secret in here" in "".join(part.text for part in found if isinstance(part, Part)), shift
 
 
 def test_breaks_that_only_python_knows_keep_the_number_of_the_line() -> None:

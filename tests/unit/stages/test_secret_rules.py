@@ -2,7 +2,6 @@
 
 import json
 import random
-import string
 import subprocess
 import tomllib
 from pathlib import Path
@@ -13,7 +12,7 @@ from sealrun import files, venvs
 from sealrun.errors import InputMissing
 from sealrun.stages import secrets
 from tests.conftest import ROOT
-from tests.secret_corpus import EXAMPLES, corpus
+from tests.secret_corpus import EXAMPLES, THEIRS, corpus, findings_of_trufflehog3, haystack
 from tests.small import context_of, execute, repository, use_environments
 
 RULES = ROOT / "policy" / "secrets" / "rules.yml"
@@ -65,36 +64,11 @@ def test_the_corpus_is_found_and_its_lookalikes_are_not(tmp_path: Path) -> None:
     assert not [text for entry in entries if entry.rule for text in entry.made_up if len(text) > 7 and text.encode() in written]
 
 
-def haystack(source: random.Random) -> str:
-    """Lines with what trufflehog3's rules look for, in every shape that its line breaks and alphabets have."""
-    mixed = string.ascii_letters + string.digits
-    upper, hexed, any_text = string.ascii_uppercase + string.digits, "0123456789abcdef", mixed + " +/='\"é\x0c\u2028:@.-_"
-
-    def made(alphabet: str, length: int) -> str:
-        return "".join(source.choices(alphabet, k=length))
-
-    shapes = [
-        lambda: "AKIA" + made(upper, 16),
-        lambda: f"github = '{made(mixed, 38)}'",
-        lambda: f'https://{made(mixed, 6)}:{made(mixed + "é", 9)}@{made(mixed, 20)}"',
-        lambda: "sk_" + "live_" + made(mixed, 26),
-        lambda: made(mixed + "+/=", source.randint(18, 24)),
-        lambda: made(hexed, source.randint(18, 40)),
-        lambda: "-----BEGIN RSA " + "PRIVATE KEY-----",
-        lambda: f'api_key: "{made(mixed, 35)}"',
-        lambda: "SK" + made(hexed, 32),
-        lambda: made(any_text, 60),
-    ]
-    return "\n".join(
-        made(any_text, source.randint(0, 9)) + source.choice(shapes)() + made(any_text, source.randint(0, 9)) for _ in range(60)
-    )
-
-
 COMPARE = """
 import json, sys
 sys.path.append(sys.argv[1])
 from pathlib import Path
-from sealrun.inside import secret_rules
+from sealrun.inside import secret_filter, secret_rules
 from sealrun.inside.secret_text import lines_of
 from trufflehog3.models import File
 from trufflehog3.search import search
@@ -107,13 +81,13 @@ for path in sorted(Path(sys.argv[3]).iterdir()):
     theirs = {(i.rule.id, int(i.line), i.secret) for i in issues}
     flat, _ = lines_of(text)
     lines, data, ours = flat.split("\\n"), flat.encode(), set()
-    for begin, numbers in rules.candidates(data + secret_rules.CANARY).items():
+    for begin, numbers in rules.filter.candidates(data + secret_filter.CANARY).items():
         at = data.count(b"\\n", 0, begin)
         if begin < len(data):
             ours |= {(r.id, at + 1, m.secret) for r in stock if r.number in numbers for m in r.matches(lines[at])}
-    if rules.database is not None and theirs != ours:
+    if theirs != ours:
         differ.append([path.name, len(theirs - ours), len(ours - theirs)])
-print(json.dumps([differ, rules.database is not None]))
+print(json.dumps([differ, rules.filter is not None]))
 """
 
 
@@ -131,6 +105,15 @@ def test_the_filter_loses_none_of_trufflehog3s_findings(tmp_path: Path) -> None:
         text=True,
     )
     assert json.loads(done.stdout) == [[], True]
+
+
+@pytest.mark.e2e
+def test_patched_trufflehog3_finds_what_the_unpatched_one_does(tmp_path: Path) -> None:
+    """Its own program in our environment reports exactly what was recorded of it with the versions that it asks for."""
+    recorded = json.loads(THEIRS.read_bytes())
+    assert recorded["pins"]["gitpython"] == "3.1.41"
+    assert recorded["findings"] == findings_of_trufflehog3(python(), tmp_path)
+    assert sum(count for count, _ in recorded["findings"].values()) > 1000
 
 
 @pytest.mark.e2e

@@ -196,7 +196,7 @@ def test_a_second_scan_reads_what_is_new_alone(real: Path) -> None:
     track(real, "new.txt", "new\n")
     second = execute(secrets.STAGE, context_of(real))
     assert [f.fingerprint for f in second.findings] == [f.fingerprint for f in first.findings]
-    assert (context.out / "cache" / "secrets.json").is_file()
+    assert (context.out / "cache" / "secrets" / "found.json").is_file()
     assert_nowhere(key, context.out)
 
 
@@ -379,24 +379,27 @@ import os, re, sys, time
 from pathlib import Path
 
 
-class Model:
+class SafeLoader:
+    pass
+
+
+class Rule:
     message = severity = "LOW"
     _pattern = re.compile("(?!)")
 
-    def __init__(self, id):
-        self.id = id
+    @classmethod
+    def fromdict(cls, entry):
+        made = cls()
+        made.id = entry["id"]
+        return made
 
     def findall(self, line):
         return found(self.id, line)
 
 
-def models(path):
-    named = re.findall("(?m)^- id: (.*)$", Path(path).read_text())
-    context = Path(os.environ.get("POLICY", path)).with_name("context.toml")
-    if named:
-        globals()["ids"] = re.findall(r'"([a-z0-9-]+(?:[.][a-z0-9-]+)*)"', context.read_text())
-        return [Model(id) for id in named]
-    return [Model(id) for id in ["amazon.aws-api-key", *STOCK]]
+def named(data):
+    ours = re.findall("(?m)^- id: (.*)$", data.decode())
+    return [{"id": id, "pattern": "(?!)", "message": "m"} for id in ours or ["amazon.aws-api-key", *STOCK]]
 
 
 STOCK = ("generic.api-key", "generic.secret", "github.token", "facebook.oauth-token", "twitter.oauth-token",
@@ -408,8 +411,8 @@ def found(id, line):
     return re.findall("AKIA[0-9A-Z]{16}", line) if id == "amazon.aws-api-key" else []
 
 
-def load_rules(path):
-    return models(path)
+def load(data, Loader):
+    return named(data)
 
 
 """
@@ -421,7 +424,8 @@ def fake_scanner(root: Path, run: str = "") -> None:
     package = venv.path / "lib" / "trufflehog3"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text(OF_THE_TOOL)
-    (package / "core.py").write_text(MODELS + run + "\n")
+    (package / "models.py").write_text("from yaml import Rule\n")
+    (package.parent / "yaml.py").write_text(MODELS + run + "\n")
     (venv.path / "bin").mkdir()
     start = f"import sys, runpy; sys.path.insert(0, {str(package.parent)!r}); sys.argv = sys.argv[1:]; "
     start += "runpy.run_path(sys.argv[0], run_name='__main__')"
@@ -445,11 +449,11 @@ def stated(root: Path) -> StagePredicate:
     ("run", "said"),
     [
         ("def found(id, line): return []", "did not report the canary"),
-        ("def load_rules(path): return []", "there is no rule"),
-        ("def load_rules(path): return None", "TypeError at"),
-        ("def load_rules(path): return ['garbage']", "AttributeError at"),
-        ("def load_rules(path): sys.exit('MADE-UP-' + 'PASSWORD')", "SystemExit at"),
-        ("def load_rules(path): raise RuntimeError('MADE-UP-' + 'PASSWORD')", "RuntimeError at"),
+        ("def load(data, Loader): return []", "there is no rule"),
+        ("def load(data, Loader): return None", "TypeError at"),
+        ("def load(data, Loader): return ['garbage']", "AttributeError at"),
+        ("def load(data, Loader): sys.exit('MADE-UP-' + 'PASSWORD')", "SystemExit at"),
+        ("def load(data, Loader): raise RuntimeError('MADE-UP-' + 'PASSWORD')", "RuntimeError at"),
         ("def found(id, line):\n    return [line] if 'AKIA0' in line else 1 // 0", "ZeroDivisionError at"),
         ("print('MADE-UP-' + 'PASSWORD'); os.write(2, b'MADE-UP-' + b'PASSWORD'); os.kill(os.getpid(), 9)", "SIGKILL"),
     ],
@@ -465,7 +469,7 @@ def test_a_scanner_that_fails_is_an_error_and_its_words_are_kept_back(root: Path
 
 def test_a_scanner_that_hangs_is_ended(root: Path) -> None:
     """Policy's limit holds: verdict error, exit 4."""
-    fake_scanner(root, "def load_rules(path): time.sleep(60)")
+    fake_scanner(root, "def load(data, Loader): time.sleep(60)")
     limit(root, 1)
     statement = stated(root)
     assert (statement.verdict, statement.error_code) == (Verdict.ERROR, 4)

@@ -1,0 +1,169 @@
+"""Vectorscan as the filter before the rules of the secret scan.
+
+Rules: the filter may only name too many lines, never too few: what it cannot express is widened, what it cannot compile is
+asked of every line; every text ends in a canary that must be reported. A compiled filter is kept under the digest of everything
+that makes it, and taken again only when its own digest is right.
+"""
+
+import hashlib
+import json
+import platform
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+WIDE = 64  # bounds above this are no bounds to the filter: it would unroll them
+CANARY = b"\nAKIA0000000000000000\n"  # ends every text that the filter reads: a filter that misses it read too little
+_RUN = r"(?:^|[^A-Za-z0-9+/_-])"
+_SEXTETS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+
+
+def _letters(without: int) -> str:
+    """Return the letters of base64 whose value has none of these bits, both alphabets."""
+    return "".join(re.escape(letter) for value, letter in enumerate(_SEXTETS + "-_") if not min(value, 63) & without)
+
+
+_STARTS = {  # no rules: where text begins that may hide another; of base64 and hex, what begins as ASCII does
+    "base64": f"{_RUN}(?:[{_letters(32)}][{_letters(8)}][{_letters(2)}][A-Za-z0-9+/_-]){{4}}[A-Za-z0-9+/_-]{{4}}",
+    "hex": rf"{_RUN}(?:[0-7][0-9A-Fa-f]){{12}}",
+    "url": r"%[0-9A-Fa-f]{2}",
+}
+HIDING = frozenset(range(-len(_STARTS), 0))
+
+
+class Filter(NamedTuple):
+    """The databases for lines and for paths, and the numbers of the rules that the first cannot express."""
+
+    lines: Any
+    paths: Any
+    lost: frozenset[int]
+
+    def candidates(self, data: bytes) -> dict[int, set[int]]:
+        """Return for the start of each line of *data* (which ends in the canary) the rules that may match it; numbers
+        of HIDING mark an encoding."""
+        found: dict[int, set[int]] = {}
+        seen: list[tuple[int, int]] = []
+        self.lines.scan(data, match_event_handler=lambda number, _, to, *__: seen.append((to, number)))
+        ends = len(data) - 1
+        if not any(to == ends for to, _ in reversed(seen)):
+            raise SystemExit("scan_secrets: the filter did not report the canary, so it did not read to the end")
+        begin = end = -1
+        for to, number in sorted(seen):
+            at = to - 1
+            if not begin <= at < end:
+                if data[at] == 10:
+                    continue
+                begin = data.rfind(b"\n", 0, at) + 1
+                end = data.find(b"\n", at)
+            found.setdefault(begin, set()).add(number - len(_STARTS))
+        return found
+
+    def named(self, path: str) -> set[int]:
+        """Return the numbers of the rules whose paths may be found in *path*."""
+        seen: set[int] = set()
+        if path:  # Vectorscan refuses to look at nothing
+            self.paths.scan(path.encode("utf-8", "replace"), match_event_handler=lambda number, *_: seen.add(number))
+        return seen
+
+
+def make(
+    patterns: Sequence[tuple[int, str]], paths: Sequence[tuple[int, str]], key: str, kept: Sequence[Path]
+) -> Filter | None:
+    """Return the filter for *patterns* and *paths* (number of the rule, expression), None where Vectorscan is not installed.
+    `kept` are the folder where that of an earlier run may lie, and the one where this one's is left."""
+    try:
+        import hyperscan as hs
+    except ImportError:
+        return None
+    name = f"filter-{key[:16]}-{hs.__version__}-{platform.machine()}.bin"
+    said = unpacked(kept[0] / name) if kept else None
+    try:
+        loaded = [ready(hs, data) for data in said[:2]] if said else []
+    except hs.error:  # made for another processor
+        loaded = []
+    if not (said and loaded):
+        lines, lost = compile_lines(hs, patterns)
+        flags = hs.HS_FLAG_PREFILTER | hs.HS_FLAG_SINGLEMATCH
+        loaded = [lines, compiled(hs, [(any_letter(expression), number, flags) for number, expression in paths])]
+        said = hs.dumpb(lines), hs.dumpb(loaded[1]), json.dumps(sorted(lost)).encode()
+        if kept:
+            keep(kept[1] / name, said)
+    return Filter(loaded[0], loaded[1], frozenset(json.loads(said[2])))
+
+
+def ready(hs: Any, data: bytes) -> Any:
+    """Return the database that was written as *data*."""
+    database = hs.loadb(data, mode=hs.HS_MODE_BLOCK)
+    database.scratch = hs.Scratch(database)
+    return database
+
+
+def unpacked(path: Path) -> tuple[bytes, bytes, bytes] | None:
+    """Return what `keep` wrote, None when it is not there or not whole."""
+    data = path.read_bytes() if path.is_file() else b""
+    if hashlib.sha256(data[32:]).digest() != data[:32]:
+        return None
+    first, second = int.from_bytes(data[32:36]), int.from_bytes(data[36:40])
+    return data[40 : 40 + first], data[40 + first : 40 + first + second], data[40 + first + second :]
+
+
+def keep(path: Path, parts: tuple[bytes, bytes, bytes]) -> None:
+    """Leave a compiled filter for a later run."""
+    body = b"".join(len(part).to_bytes(4) for part in parts[:2]) + b"".join(parts)
+    path.write_bytes(hashlib.sha256(body).digest() + body)
+
+
+def compile_lines(hs: Any, patterns: Sequence[tuple[int, str]]) -> tuple[Any, set[int]]:
+    """Return the database for *patterns*, and the numbers of those that it cannot express."""
+    base = hs.HS_FLAG_MULTILINE | hs.HS_FLAG_PREFILTER
+    entries = [(expression.encode(), number, base) for number, expression in enumerate(_STARTS.values())]
+    for number, expression in patterns:
+        text = hs.HS_FLAG_UTF8 if needs_text(expression) else 0
+        entries.append((expression.encode(), number + len(_STARTS), base | text))
+    try:
+        return compiled(hs, entries), set()
+    except hs.error:  # one of them cannot be expressed: find which
+        good = [entry for entry in entries if compiles(hs, entry)]
+        lost = {number for _, number, _ in entries} - {number for _, number, _ in good}
+        return compiled(hs, good), {number - len(_STARTS) for number in lost}
+
+
+def compiled(hs: Any, entries: list[tuple[bytes, int, int]]) -> Any:
+    """Return one filter for all *entries*."""
+    expressions, ids, flags = ([entry[part] for entry in entries] for part in range(3))
+    database = hs.Database(mode=hs.HS_MODE_BLOCK)
+    database.compile(expressions=expressions, ids=ids, elements=len(entries), flags=flags)
+    return database
+
+
+def any_letter(expression: str) -> bytes:
+    """Return *expression* for paths as bytes, any byte beyond ASCII being a letter."""
+    inside = re.sub(r"\[([^\]]*)\\w", r"[\1\\w\\x80-\\xff", expression)
+    return re.sub(r"(?<!\[)\\w(?!\\x80|[^\[\]]*\])", r"[\\w\\x80-\\xff]", inside).encode()
+
+
+def compiles(hs: Any, entry: tuple[bytes, int, int]) -> bool:
+    """Return whether the filter can express *entry*."""
+    try:
+        compiled(hs, [entry])
+    except hs.error:
+        return False
+    return True
+
+
+def widened(entry: dict[str, Any]) -> str:
+    """Return what the filter looks for in place of a rule: its pattern, widened, or for an entropy rule the start of a run."""
+    if "pattern" not in entry:
+        from trufflehog3.models import Rule
+
+        model = Rule.fromdict(entry)
+        run = "[" + re.escape(model._alphabet).replace("/", r"\/") + "]"
+        return f"(?:^|{run.replace('[', '[^', 1)}){run}{{{model._minlen}}}"
+    wide = re.sub(r"\(\?P<\w+>", "(?:", entry["pattern"])
+    return re.sub(r"\{(\d+),(\d+)\}\??", lambda m: m[0] if int(m[2]) <= WIDE else "{%s,}" % m[1], wide)  # noqa: UP031
+
+
+def needs_text(expression: str) -> bool:
+    """Return whether *expression* counts or names characters that UTF-8 writes in several bytes."""
+    return bool(re.search(r"\[\^|(?<!\\)\.|\\[SWD]|[^\x00-\x7f]", expression))

@@ -1,0 +1,102 @@
+"""The secret scan in every state that a git repository can be in: the right result, or a clear error."""
+
+import os
+import random
+import string
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sealrun.errors import UsageError
+from sealrun.evidence.statement import StagePredicate
+from sealrun.outcome import Verdict
+from sealrun.stages import secrets
+from tests.conftest import git
+from tests.small import context_of, execute, repository, use_environments
+
+pytestmark = pytest.mark.e2e
+
+
+def planted(seed: int) -> str:
+    return "AKIA" + "".join(random.Random(seed).choices(string.ascii_uppercase + string.digits, k=16))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = repository(tmp_path / "repository")
+    use_environments(root, "secrets")
+    return root
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    """A repository to be scanned: a secret was committed, and removed by the next commit."""
+    other = tmp_path / "other"
+    other.mkdir()
+    git(other, "init", "--quiet", "--initial-branch=main")
+    for text in (f"key = '{planted(1)}'\n", "nothing\n"):
+        (other / "a.py").write_text(text)
+        git(other, "add", "a.py")
+        git(other, "commit", "--quiet", "--message=change")
+    return other
+
+
+def scan(root: Path, *targets: Path) -> StagePredicate:
+    said = execute(secrets.STAGE, context_of(root, *targets))
+    assert not said.error
+    return said
+
+
+def places(said: StagePredicate) -> list[str | None]:
+    return [finding.path for finding in said.findings]
+
+
+def test_a_detached_head_a_worktree_and_a_bare_clone_have_the_history(root: Path, other: Path, tmp_path: Path) -> None:
+    """Wherever a checkout stands, and without one, what its refs and HEAD reach is scanned."""
+    git(other, "worktree", "add", "--quiet", "--detach", str(tmp_path / "worktree"))
+    git(tmp_path, "clone", "--quiet", "--bare", str(other), "bare.git")
+    git(other, "checkout", "--quiet", "--detach", "HEAD")
+    git(other, "branch", "--quiet", "-D", "main")
+    for target in (other, tmp_path / "worktree", tmp_path / "bare.git"):
+        said = scan(root, target)
+        assert (said.verdict, places(said)) == (Verdict.FAILED, ["a.py"]), target
+
+
+def test_a_shallow_clone_is_said_to_be_one_and_a_submodule_to_be_skipped(root: Path, other: Path, tmp_path: Path) -> None:
+    """What is not there cannot be scanned, and coverage says what that is."""
+    git(tmp_path, "clone", "--quiet", "--depth=1", f"file://{other}", "shallow")
+    git(tmp_path / "shallow", "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(other), "sub")
+    said = scan(root, tmp_path / "shallow")
+    coverage = next(outcome for outcome in said.outcomes if outcome.control == "secrets.coverage")
+    assert said.verdict is Verdict.PASSED
+    assert "shallow" in coverage.warning
+    assert "1 skipped" in coverage.seen
+
+
+def test_an_empty_repository_is_scanned_without_a_history(root: Path, tmp_path: Path) -> None:
+    """No commit yet: the files that could be added are all there is."""
+    git(tmp_path, "init", "--quiet", "new")
+    (tmp_path / "new" / "a.py").write_text(f"key = '{planted(3)}'\n")
+    assert places(scan(root, tmp_path / "new")) == ["new/a.py"]
+
+
+def test_commits_made_meanwhile_change_nothing(root: Path, other: Path) -> None:
+    """The scan is of the objects that the refs reached when it began."""
+    writer = subprocess.Popen(
+        ["/bin/sh", "-c", "while :; do git commit -q --allow-empty -m more || exit; done"], cwd=other,
+        env={**os.environ, **dict.fromkeys(("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"), "a"),
+             **dict.fromkeys(("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"), "a@example.org")},
+    )  # fmt: skip
+    try:
+        assert places(scan(root, other)) == ["a.py"]
+    finally:
+        writer.kill()
+        writer.wait()
+
+
+def test_two_repositories_at_once_are_refused(root: Path, other: Path, tmp_path: Path) -> None:
+    """One history at a time, a bare one too."""
+    git(tmp_path, "clone", "--quiet", "--bare", str(other), "bare.git")
+    with pytest.raises(UsageError, match="one repository at a time"):
+        scan(root, other, tmp_path / "bare.git")
