@@ -35,6 +35,7 @@ _GIT = (
     "advice.detachedHead=false",
 )
 _TREE = "tree"
+_ASIDE = {".git", ".nox", ".venv", "build"}  # folders in which no source lies
 _RUNNER = Path("requirements", "runner.txt")
 
 
@@ -94,16 +95,8 @@ def _config(tree: Path, root: Path, named: Path | None, plan: manifest.PlanDocum
         named = named.resolve()
         inside = named.is_relative_to(root) and not named.is_relative_to(tree)
         return tree / named.relative_to(root) if inside else named
-    for folder in (tree, *(path for path in sorted(tree.glob("examples/*")) if path.is_dir())):
-        for path in sorted(folder.glob("*.toml")):
-            if digest.of_file(path) == plan.release:
-                return path
     for path in sorted(tree.rglob("*.toml")):
-        if (
-            path.is_file()
-            and not {".venv", ".nox", "build"} & set(path.relative_to(tree).parts)
-            and digest.of_file(path) == plan.release
-        ):
+        if not _ASIDE & set(path.relative_to(tree).parts) and path.is_file() and digest.of_file(path) == plan.release:
             return path
     return find_config(tree, None)
 
