@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from sealrun import __main__ as program
 from sealrun import clock, digest, files, promotion
 from sealrun.errors import UsageError, VerificationFailed
-from sealrun.evidence import ledger, signers
+from sealrun.evidence import ledger, revocation, sign, signers
 from sealrun.evidence.trust import Trust, TrustedKey
 from sealrun.outcome import OutcomeKind
 from tests.bundles import Draft, key_file, public_key
@@ -156,6 +157,38 @@ class TestWhoMay:
         else:
             with pytest.raises(VerificationFailed, match="may promote"):
                 promote(root, bundle, seed=2)
+
+    @pytest.mark.parametrize("cosigners", [(), (2,)])
+    def test_too_few_signatures(self, root: Path, tmp_path: Path, cosigners: tuple[int, ...]) -> None:
+        """Where the trust folder asks for two signatures, one is not enough, and two are."""
+        trust = root / "policy" / "trust"
+        (trust / "other.pub").write_bytes(public_key(2).pem)
+        (trust / "trust.toml").write_text(
+            'format = "sealrun/trust-v1"\nthreshold = "2"\n[[key]]\nfile = "release.pub"\nroles = "release"\n'
+            '[[key]]\nfile = "other.pub"\nroles = "release"\n'
+        )
+        draft = production()
+        draft.policy["trust/other.pub"] = public_key(2).pem
+        draft.cosigners = cosigners
+        bundle = draft.write(tmp_path / "b")
+        if cosigners:
+            assert promote(root, bundle).added
+        else:
+            with pytest.raises(VerificationFailed, match="got 1 signatures that count, expected 2"):
+                promote(root, bundle)
+
+    @pytest.mark.parametrize(("what", "stops"), [("key", "is revoked"), ("bundle", "revoked")])
+    def test_what_is_revoked(self, root: Path, tmp_path: Path, what: Literal["key", "bundle"], stops: str) -> None:
+        """A revocation in the trust folder stops a key's bundles, or one bundle, before anything is written."""
+        bundle = production().write(tmp_path / "b")
+        sha256 = public_key().keyid if what == "key" else digest.of_file(bundle)
+        said = revocation.Revoked(reason="compromised", since=None, successor=None, note="")
+        (root / "policy" / "trust" / "x.revocation.json").write_bytes(
+            sign.sign([revocation.statement(what, sha256, said)], signers.of_file(root / "key-1.pem"))
+        )
+        with pytest.raises(VerificationFailed, match=stops):
+            promote(root, bundle)
+        assert not (root / promotion.LEDGER).exists()
 
 
 class TestSuperseded:

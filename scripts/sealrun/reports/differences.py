@@ -15,7 +15,8 @@ from sealrun.errors import SealrunError
 from sealrun.evidence.statement import StagePredicate, StageStatement
 from sealrun.reports.requirements import parse_lock
 
-_UPSTREAM, _LISTED = "evidence/", 4
+_UPSTREAM = "evidence/"
+_LISTED, _LONGEST = 4, 200  # changes of a cause, characters of each
 _OWN = ("release.toml", "policy/", "requirements/")
 _SOURCE = {"tree", "history", "skipped", "source"}  # inputs that stand for the files of the checkout
 
@@ -130,7 +131,7 @@ def _how(name: str, before: Side, after: Side) -> str:
         return "not made again"
     if name not in before.members:
         return "made, but not in the bundle"
-    return _lines(name, before, after) or f"sha256 {before.members[name]} became {after.members[name]}"
+    return _lines(name, before, after, 1) or f"sha256 {before.members[name]} became {after.members[name]}"
 
 
 def _change(name: str, before: Side, after: Side) -> str:
@@ -141,21 +142,24 @@ def _change(name: str, before: Side, after: Side) -> str:
         try:
             return _pins(name, before, after) or "hashes or comments changed"
         except SealrunError:
-            return _how(name, before, after)
-    return _how(name, before, after)
+            pass
+    return _lines(name, before, after, _LISTED) or _how(name, before, after)
 
 
 def _pins(name: str, before: Side, after: Side) -> str:
     old, new = ({pin.name: pin.version for pin in parse_lock(side.read(name).decode(), name)} for side in (before, after))
     return _some(
-        f"{package} {old.get(package, 'missing')} became {new.get(package, 'missing')}"
-        for package in sorted(old.keys() | new.keys())
-        if old.get(package) != new.get(package)
+        (
+            f"{package} {old.get(package, 'missing')} became {new.get(package, 'missing')}"
+            for package in sorted(old.keys() | new.keys())
+            if old.get(package) != new.get(package)
+        ),
+        _LISTED,
     )
 
 
-def _lines(name: str, before: Side, after: Side) -> str:
-    """Return the lines that differ, nothing for what is no text."""
+def _lines(name: str, before: Side, after: Side, most: int) -> str:
+    """Return the lines that differ, at most so many places, nothing for what is no text."""
     try:
         old, new = (side.read(name).decode("utf-8").splitlines() for side in (before, after))
     except (UnicodeDecodeError, SealrunError):
@@ -165,14 +169,17 @@ def _lines(name: str, before: Side, after: Side) -> str:
         first = next((at for at, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
         return f"from line {first + 1} on"
     return _some(
-        f"line {i1 + 1}: {' / '.join(map(str.strip, old[i1:i2])) or 'nothing'} became "
-        f"{' / '.join(map(str.strip, new[j1:j2])) or 'nothing'}"
-        for tag, i1, i2, j1, j2 in matcher.get_opcodes()
-        if tag != "equal"
+        (
+            f"line {i1 + 1}: {' / '.join(map(str.strip, old[i1:i2])) or 'nothing'} became "
+            f"{' / '.join(map(str.strip, new[j1:j2])) or 'nothing'}"
+            for tag, i1, i2, j1, j2 in matcher.get_opcodes()
+            if tag != "equal"
+        ),
+        most,
     )
 
 
-def _some(texts: Iterator[str]) -> str:
-    found = [text if len(text) < 300 else f"{text[:300]}…" for text in texts]
-    more = len(found) - _LISTED
-    return "; ".join(found[:_LISTED]) + (f"; and {more} more" if more > 0 else "")
+def _some(texts: Iterator[str], most: int) -> str:
+    found = [text if len(text) < _LONGEST else f"{text[:_LONGEST]}…" for text in texts]
+    more = len(found) - most
+    return "; ".join(found[:most]) + (f"; and {more} more" if more > 0 else "")
