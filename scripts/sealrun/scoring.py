@@ -48,9 +48,7 @@ _RUNTIMES = {
     "transformers": Runtime(
         name="transformers",
         script="score_transformers.py",
-        environment=venvs.Environment(
-            name="runtime-transformers", smoke=("python", "-c", "import torch, transformers"), download_mb=2800, disk_mb=5700
-        ),
+        environment=venvs.Environment(name="runtime-transformers", smoke=("python", "-c", "import torch, transformers")),
         tools=("torch", "transformers", "safetensors", "tokenizers"),
         opens_folder=True,
     ),

@@ -22,25 +22,23 @@ _MARK = "sealrun-venv.json"
 _LAYOUT = 2  # raise it when what is put into an environment changes without its lock changing
 _PATH_FILE = "sealrun.pth"
 _INSTALL_SECONDS = 1800.0
+# To download and on disk, in GB, on Linux x86-64, where torch brings CUDA; what one of them downloads the other needs not again.
+_LARGE = {"certify-0.3": (2.9, 4.9), "runtime-transformers": (2.8, 4.6)}
 
 
 class Environment(Struct, frozen=True, kw_only=True):
-    """What a stage asks for: the lock's name and the program and arguments that show the tool starts. `download_mb` and
-    `disk_mb` (about, on Linux x86-64) are set where they are so large that a release has to allow them."""
+    """What a stage asks for: the lock's name and the program and arguments that show the tool starts."""
 
     name: str
     smoke: tuple[str, ...]
-    download_mb: int = 0
-    disk_mb: int = 0
 
     @property
     def heavy(self) -> str:
-        """How large it is, in words; empty for one that needs no permission."""
-        return (
-            f"downloads {self.download_mb / 1000:.1f} GB, takes {self.disk_mb / 1000:.1f} GB on disk"
-            if self.download_mb
-            else ""
-        )
+        """How large it is, in words, where a release has to allow it; else empty."""
+        if self.name not in _LARGE:
+            return ""
+        download, disk = _LARGE[self.name]
+        return f"downloads {download} GB, takes {disk} GB on disk"
 
 
 class Venv(Struct, frozen=True, kw_only=True):
@@ -128,7 +126,7 @@ def _make(root: Path, environment: Environment, venv: Venv) -> None:
     with files.private_folder() as logs:
         _uv(logs, root, "venv", "--quiet", "--no-project", "--python", settings.interpreter(), str(venv.path))
         _uv(logs, root, "pip", "install", "--quiet", "--python", str(venv.python), "--require-hashes", "--no-deps",
-            "--compile-bytecode",
+            *(() if environment.heavy else ("--compile-bytecode",)),  # of torch: minutes, to spare seconds
             "--only-binary", ":all:", *_origin(), "--requirements", str(lock_path(root, environment.name)),
             hint=environment.name)  # fmt: skip
         (packages,) = (venv.path / "lib").glob("python*/site-packages")

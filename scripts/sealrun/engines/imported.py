@@ -16,10 +16,11 @@ from sealrun.engines import Checks, Engine, pack
 from sealrun.errors import ToolFailed, VerificationFailed
 from sealrun.evidence import statement as statements
 from sealrun.outcome import Judgement, Outcome, check
-from sealrun.reports import artifacts, captured_checks, exports, imported, invarlock, ladder
+from sealrun.reports import artifacts, captured_checks, exports, imported, invarlock, ladder, scores
 from sealrun.reports.captured import Anchors
-from sealrun.reports.exports import LABEL, Observation
+from sealrun.reports.exports import LABEL
 from sealrun.reports.imported import Evidence
+from sealrun.reports.scores import Observation
 from sealrun.stage import Context, Work
 
 _REPORT = "reports/evaluation.report.json"
@@ -101,13 +102,7 @@ def _coverage(context: Context, observed: Mapping[str, tuple[Observation, ...]])
 
 def _regression(context: Context, comparison: invarlock.Comparison) -> Outcome:
     profile, metric, ref = context.plan.profile, comparison.metrics[0], imported.imported(context.plan)
-    rungs = (
-        ladder.same("InvarLock's decision", comparison.decision, "pass"),
-        ladder.same("decision on the metric", metric.decision, "pass"),
-        ladder.at_least("replicates of the interval", metric.replicates, profile.min_replicates),
-        ladder.at_most("width of the interval", metric.width, profile.max_score_interval_width),
-        ladder.at_most("what the interval lets be lost", imported.loss(ref, metric.interval), profile.max_score_drop),
-    )
+    rungs = (ladder.same("InvarLock's decision", comparison.decision, "pass"), *scores.within(metric, profile))
     figures = f"{ref.metric} of {metric.baseline_mean} and {metric.subject_mean}, difference {metric.delta}"
     return check(
         "certify.regression",
@@ -146,7 +141,7 @@ def _checks(context: Context) -> Mapping[str, Checks]:
 
 def _reports(context: Context) -> dict[str, bytes]:
     try:
-        return {"recomputed.json": files.readable_json(imported.compare(_evidence(context).observed))}
+        return {"recomputed.json": files.readable_json(scores.compare(_evidence(context).observed))}
     except VerificationFailed:
         return {}  # the outcome of verify.recomputed says why
 

@@ -25,9 +25,7 @@ from sealrun.stage import Context, Needs, Work
 _DEBUG = "INVARLOCK_EVIDENCE_DEBUG"
 _GUARDS = "guards_evidence.json"
 _RUNS = {"baseline": "source", "candidate": "edited"}
-CERTIFY = venvs.Environment(
-    name="certify-0.3", smoke=("python", "-c", "import invarlock, torch, transformers"), download_mb=2900, disk_mb=6100
-)
+CERTIFY = venvs.Environment(name="certify-0.3", smoke=("python", "-c", "import invarlock, torch, transformers"))
 
 
 def _needs(_: Plan) -> Needs:

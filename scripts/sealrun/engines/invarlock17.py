@@ -12,7 +12,7 @@ from sealrun.engines import Engine, invarlock17_verify, pack
 from sealrun.errors import ToolFailed
 from sealrun.outcome import Judgement, Outcome, check
 from sealrun.policy.model import Plan
-from sealrun.reports import artifacts, captured, invarlock, ladder, limits
+from sealrun.reports import artifacts, captured, invarlock, ladder, limits, scores
 from sealrun.reports.records import Records, parse_records, report
 from sealrun.stage import Context, Needs, Work
 
@@ -90,7 +90,8 @@ def _regression(context: Context, comparison: invarlock.Comparison) -> Outcome:
     if metric.ratio is not None and metric.interval is not None:
         interval = f"{metric.interval.lower:.6f} to {metric.interval.upper:.6f}"
         seen += f": NLL ratio candidate/baseline {metric.ratio:.6f}, 95 % interval {interval}"
-    rungs = limits.regression(profile, metric)
+    answers = [rung for other in comparison.metrics[1:] for rung in scores.within(other, profile)]
+    rungs = (*limits.regression(profile, metric), *answers)
     broken = () if ladder.holds(rungs) else (ladder.seen(rungs, ""),)
     return check(
         "certify.regression",

@@ -27,7 +27,7 @@ class Transformers:
     """A causal language model, opened."""
 
     name = "transformers"
-    version = f"{transformers.__version__} on torch {torch.__version__}"
+    version = transformers.__version__
 
     def __init__(self, folder: Path, device: str) -> None:
         if device == "cuda" and not torch.cuda.is_available():

@@ -19,7 +19,7 @@ from sealrun.reports.artifacts import Artifacts, sha256_of
 from sealrun.reports.records import Case, Record, Records
 
 METRIC = "normalized_nll_per_utf8_byte"
-PROMPT = ""  # the texts are scored from their beginning, after nothing
+EXACT_MATCH = "exact_match"  # beside it, where the data has references
 VERIFIER = "sealrun-verify"
 
 
@@ -108,9 +108,8 @@ def run(records: Records, cases: Sequence[Case], *, role: str, artifact: digest.
     source = {"name": header.runtime, "version": header.runtime_version}
     shared = {
         "basis": "reference_continuation",
-        "input_digest": named(PROMPT),
         "artifact_digest": f"sha256:{artifact}",
-        "configuration_digest": named(configuration(header.window)),
+        "configuration_digest": named(configuration(header.window, prompted(cases))),
         "tokenizer_digest": f"sha256:{header.tokenizer_sha256}",
         "source": source,
     }
@@ -125,10 +124,16 @@ def run(records: Records, cases: Sequence[Case], *, role: str, artifact: digest.
     }
 
 
-def configuration(window: int) -> dict[str, Any]:
+def prompted(cases: Sequence[Case]) -> bool:
+    """Return whether the cases are references behind prompts, so that models answer too."""
+    return any(case.prompt for case in cases)
+
+
+def configuration(window: int, references: bool) -> dict[str, Any]:
     """Return how likelihood is measured, the same for every runtime."""
+    every = "every token but the first, special tokens as the tokenizer adds them"
     return {
-        "scored": "every token but the first, special tokens as the tokenizer adds them",
+        "scored": "every token that reaches beyond the prompt" if references else every,
         "logarithm": "natural",
         "window_tokens": window,
         "window_overlap": 1,
@@ -141,7 +146,7 @@ def policy(profile: Profile, cases: Sequence[Case], *, window: int, tokenizers: 
         "name": METRIC,
         "kind": METRIC,
         "configuration": {
-            "configuration_digest": named(configuration(window)),
+            "configuration_digest": named(configuration(window, prompted(cases))),
             "baseline_tokenizer_digest": f"sha256:{tokenizers[0]}",
             "subject_tokenizer_digest": f"sha256:{tokenizers[1]}",
         },
@@ -154,9 +159,23 @@ def policy(profile: Profile, cases: Sequence[Case], *, window: int, tokenizers: 
     }
     return {
         "format": "invarlock/comparison-policy-v1",
-        "metrics": [metric],
+        "metrics": [metric, *([_exact_match(profile)] if prompted(cases) else [])],
         "slices": [],
         "expected_case_set_digest": named(_case_set(cases)),
+    }
+
+
+def _exact_match(profile: Profile) -> dict[str, Any]:
+    return {
+        "name": EXACT_MATCH,
+        "kind": EXACT_MATCH,
+        "configuration": {},
+        "direction": "higher",
+        "unit": "score",
+        "aggregation": "mean",
+        "minimum_count": profile.min_cases,
+        "maximum_interval_width": profile.max_score_interval_width,
+        "maximum_regression": profile.max_score_drop,
     }
 
 
@@ -189,20 +208,21 @@ def trust(expected: Anchors, *, signer: str, key: str) -> Trust:
 
 
 def _row(record: Record, case: Case, shared: Mapping[str, Any]) -> dict[str, Any]:
-    row: dict[str, Any] = {**_planned(case), "output": None, "scores": {}, "error": record.error, "context": {}}
+    row: dict[str, Any] = {**_planned(case), "output": record.output, "scores": {}, "error": record.error, "context": {}}
     if record.logprob_sum is not None:
         row["likelihood"] = {
             **shared,
             "logprob_sum": record.logprob_sum,
             "token_count": record.token_count,
             "utf8_byte_count": record.utf8_byte_count,
+            "input_digest": named(case.prompt),
             "reference_digest": named(case.text),
         }
     return row
 
 
 def _planned(case: Case) -> dict[str, Any]:
-    return {"id": case.id, "input": PROMPT, "expected": case.text, "metadata": {}}
+    return {"id": case.id, "input": case.prompt, "expected": case.text, "metadata": {}}
 
 
 def _case_set(cases: Sequence[Case]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from sealrun.errors import SealrunError, VerificationFailed
 from sealrun.evidence import keys
 from sealrun.evidence.statement import StagePredicate
 from sealrun.policy.model import Plan, Profile
-from sealrun.reports import artifacts, captured, invarlock, recompute, witness
+from sealrun.reports import artifacts, captured, invarlock, recompute, scores, witness
 from sealrun.reports.ladder import Rung, at_least, different, near, same
 from sealrun.reports.records import Case, Records, parse_records, report, require_cases
 
@@ -157,14 +157,11 @@ def receipt(evidence: Evidence) -> Iterator[Rung]:
     yield same("replay", statement.replay_status, "completed")
     yield same("scoring assurance", _assurance(statement), {evidence.assurance})
     comparison = evidence.comparison
-    metric = comparison.metrics[0]
-    for flag, got, nothing_else in (
-        ("decision of the certificate", comparison.decision, "pass"),
-        ("decision of its metric", metric.decision, "pass"),
-        ("reasons of its metric", metric.reasons, ()),
-        ("cases without a number", metric.missing_ids, ()),
-    ):
-        yield same(flag, got, nothing_else)
+    yield same("decision of the certificate", comparison.decision, "pass")
+    for metric in comparison.metrics:
+        yield same(f"decision on {metric.name}", metric.decision, "pass")
+        yield same(f"reasons of {metric.name}", metric.reasons, ())
+        yield same(f"cases without a number of {metric.name}", metric.missing_ids, ())
     expected = captured.trust(asked, signer=evidence.signer or "", key="invarlock-verifier.pem")
     yield same("trust inputs", invarlock.load(evidence.verify / "trust.json", captured.Trust, VerificationFailed), expected)
     yield same("policy beside the trust inputs", _named(evidence.verify / "policy.json"), asked.policy)
@@ -224,6 +221,12 @@ def figures(evidence: Evidence) -> Iterator[Rung]:
     yield near("lower end of the interval", theirs.lower, ours.interval.lower, within)
     yield near("upper end of the interval", theirs.upper, ours.interval.upper, within)
     yield same("pass against the figures", theirs.decision == "pass", _within(theirs, profile))
+    wanted_names = [metric["name"] for metric in evidence.question.policy["metrics"]]
+    yield same("metrics", [metric.name for metric in evidence.comparison.metrics], wanted_names)
+    for other in evidence.comparison.metrics[1:]:
+        yield from scores.agree(
+            scores.compare({side: scores.of_records(records) for side, records in scored.items()}), other, profile
+        )
 
 
 def binding(evidence: Evidence) -> Iterator[Rung]:

@@ -14,22 +14,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from msgspec import Struct
-
 from sealrun import digest, files
 from sealrun.errors import SealrunError, UsageError
 from sealrun.policy.model import ImportedRef
+from sealrun.reports.scores import Observation
 
 LABEL = "imported observations, execution not witnessed"
 _INSPECT = {"C": 1.0, "I": 0.0}
-
-
-class Observation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One case: its id, the digest of what was asked and expected, and its score; None where the evaluator failed on it."""
-
-    id: str
-    asked_sha256: digest.Sha256
-    score: float | None
 
 
 def observations(data: bytes, ref: ImportedRef, where: str, error: type[SealrunError] = UsageError) -> tuple[Observation, ...]:

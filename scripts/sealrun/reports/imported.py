@@ -5,8 +5,7 @@ case; means, difference and interval are recomputed from them; the receipt, the 
 captured runs. What nobody witnessed is not said to have been: `verify.witnessed` does not apply.
 """
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,24 +15,14 @@ from msgspec import Struct
 from sealrun import digest, files
 from sealrun.errors import VerificationFailed
 from sealrun.policy.model import ImportedRef, Plan
-from sealrun.reports import captured_checks, exports, recompute
+from sealrun.reports import captured_checks, exports, scores
 from sealrun.reports.artifacts import Artifacts
 from sealrun.reports.captured import Anchors, named
-from sealrun.reports.exports import Observation
-from sealrun.reports.ladder import Rung, near, same
+from sealrun.reports.ladder import Rung, same
 from sealrun.reports.records import Records
+from sealrun.reports.scores import Observation
 
 SIDES = {"baseline": "baseline", "candidate": "subject"}
-
-
-class Figures(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Our own figures: means of the score, their difference (candidate - baseline) and its interval."""
-
-    cases: int
-    baseline_mean: float
-    candidate_mean: float
-    delta: float
-    interval: recompute.Interval
 
 
 class Question(Struct, frozen=True, kw_only=True):
@@ -150,55 +139,14 @@ def _provenance(ref: ImportedRef) -> dict[str, Any]:
     return {"kind": "external_metric", "source": ref.evaluator, "version": ref.version, "unit": "score", "rubric_digest": None}
 
 
-def compare(observed: Mapping[str, Sequence[Observation]]) -> Figures:
-    """Return our own figures. Raises VerificationFailed when the cases differ or one has no score."""
-    left, right = ({case.id: case for case in observed[side]} for side in SIDES)
-    if left.keys() != right.keys():
-        only = sorted(left.keys() ^ right.keys())[:3]
-        raise VerificationFailed(f"exports: {len(left)} and {len(right)} cases, unpaired {only}; expected the same")
-    pairs: dict[str, tuple[float, float]] = {}
-    for name in sorted(left):
-        one, other = left[name], right[name]
-        if one.score is None or other.score is None:
-            raise VerificationFailed(f"exports: the case {name} has no score on one side; run the evaluator again")
-        if one.asked_sha256 != other.asked_sha256:
-            raise VerificationFailed(f"exports: the case {name} was asked differently of the two models; use the same data")
-        pairs[name] = one.score, other.score
-    count = len(pairs)
-    baseline, candidate = (math.fsum(side) / count for side in zip(*pairs.values(), strict=True))
-    moved = {name: (1.0, right - left) for name, (left, right) in pairs.items()}
-    return Figures(
-        cases=count, baseline_mean=baseline, candidate_mean=candidate,
-        delta=math.fsum(right for _, right in moved.values()) / count, interval=recompute.interval(moved),
-    )  # fmt: skip
-
-
-def loss(ref: ImportedRef, interval: Any) -> float | None:
-    """Return the most that the candidate may have lost: the end of the interval on the bad side, positive when it lost."""
-    if interval is None:
-        return None
-    worst: float = -interval.lower if ref.direction == "higher" else interval.upper
-    return worst
-
-
 def figures(evidence: Evidence) -> Iterator[Rung]:
     """Yield the checks of every figure against our own."""
-    ours, theirs, profile = compare(evidence.observed), evidence.comparison.metrics[0], evidence.profile
+    ours, theirs, profile = scores.compare(evidence.observed), evidence.comparison.metrics[0], evidence.profile
     for side in SIDES:
         wanted = side_report(evidence.plan, evidence.found, side, evidence.exports[side])
         written = files.read_bytes(evidence.certify / f"{side}-report.json", "certify")
         yield same(f"{side}-report.json against the export", digest.of_bytes(written), digest.of_bytes(wanted))
-    for name, got, wanted_number in (
-        ("baseline mean", theirs.baseline_mean, ours.baseline_mean),
-        ("candidate mean", theirs.subject_mean, ours.candidate_mean),
-        ("difference", theirs.delta, ours.delta),
-        ("cases", theirs.count, ours.cases),
-    ):
-        yield near(name, got, wanted_number, profile.recompute_tolerance)
-    # an end is a multiple of one case's weight, so that two resamplings may differ by a step
-    within = max(profile.recompute_tolerance, profile.interval_tolerance * ours.interval.width, 1.5 / ours.cases)
-    yield near("lower end of the interval", theirs.lower, ours.interval.lower, within)
-    yield near("upper end of the interval", theirs.upper, ours.interval.upper, within)
+    yield from scores.agree(ours, theirs, profile)
 
 
 def side_report(plan: Plan, found: Artifacts, side: str, data: bytes) -> bytes:

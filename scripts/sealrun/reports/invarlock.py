@@ -66,7 +66,7 @@ class Metric(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     name: str
     slice: str
-    kind: Literal["normalized_nll_per_utf8_byte", "recorded"]
+    kind: Literal["normalized_nll_per_utf8_byte", "exact_match", "recorded"]
     unit: Literal["nats_per_utf8_byte", "score"]
     direction: Literal["lower", "higher"]
     aggregation: Literal["mean"]
@@ -117,7 +117,7 @@ class Comparison(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     format: Literal["invarlock/multi-metric-comparison-v1"]
     decision: Decision
     bindings: Bindings
-    metrics: Annotated[tuple[Metric, ...], Meta(min_length=1, max_length=1)]
+    metrics: Annotated[tuple[Metric, ...], Meta(min_length=1, max_length=2)]
     limitations: tuple[str, ...]
 
 
