@@ -78,9 +78,8 @@ def needs(*environments: str) -> None:
             pytest.skip(f"run `INVARLOCK_ALLOW_NETWORK=1 .venv/bin/python -m sealrun install {name}` first")
 
 
-def evidence(context: Context) -> dict[str, bytes]:
-    """Return every file that certify and verify left, by its name."""
-    stages = (certify.STAGE.name, verify.STAGE.name)
+def evidence(context: Context, *stages: str) -> dict[str, bytes]:
+    """Return every file that *stages* left, by its name."""
     names = [f"{stage}/{name}" for stage in stages for name in files.walk_files(context.evidence(stage))]
     return {name: (context.out / "evidence" / name).read_bytes() for name in names}
 

@@ -13,6 +13,7 @@ from sealrun import digest, files
 from sealrun.errors import UsageError
 from sealrun.policy.model import Release
 
+_SHARDED = ".safetensors.index.json"
 _MAX_LINE = 64 * 1024 * 1024
 _TEXT_FIELDS = ("text", "content", "document", "sentence", "prompt")
 
@@ -73,8 +74,8 @@ def _release(places: dict[str, Path], base: Path, name: str, version: str) -> It
         'licence = ""                 # fill in: the licence of this data\n'
         "\n[certify]\n"
         'engine = "invarlock-0.17"\n'
-        'runtime = "onnx"\n'
         'profile = "release"\n'
+        "# heavy = true               # for models in safetensors: allows torch, 2.8 GB to download, to be installed\n"
         f"{_window(places)}"
     )
 
@@ -82,7 +83,7 @@ def _release(places: dict[str, Path], base: Path, name: str, version: str) -> It
 def _model(role: str, path: str, folder: Path) -> Iterator[str]:
     """Yield the tables of one model."""
     names = list(files.walk_files(folder))
-    artifact = _one_of([name for name in names if name.endswith(".onnx")], role, "an ONNX model (*.onnx)")
+    artifact = _artifact(names, role)
     tokenizer = _one_of([name for name in names if Path(name).name == "tokenizer.json"], role, "a tokenizer.json")
     yield (
         f"\n[{role}]\n"
@@ -95,6 +96,12 @@ def _model(role: str, path: str, folder: Path) -> Iterator[str]:
     )
     for name in names:
         yield f"{_quoted(name)} = {_quoted(digest.of_file(files.regular_file(folder, name, f'init: {role}')))}\n"
+
+
+def _artifact(names: list[str], role: str) -> str:
+    """Return the file to run: the ONNX model, else the checkpoint in safetensors. Raises UsageError for none or several."""
+    kinds = ([name for name in names if name.endswith(suffix)] for suffix in (".onnx", _SHARDED, ".safetensors"))
+    return _one_of(next((found for found in kinds if found), []), role, "an ONNX model (*.onnx) or *.safetensors")
 
 
 def _relative(path: Path, base: Path, role: str) -> str:
@@ -110,7 +117,7 @@ def _relative(path: Path, base: Path, role: str) -> str:
 def _one_of(names: list[str], role: str, what: str) -> str:
     """Return the only name, or the one at the top. Raises UsageError for none or several."""
     top = [name for name in names if "/" not in name]
-    for found in (names, top, [name for name in top if name == "model.onnx"]):
+    for found in (names, top, [name for name in top if name in ("model.onnx", "model.safetensors")]):
         if len(found) == 1:
             return found[0]
     if not names:

@@ -224,9 +224,8 @@ def figures(evidence: Evidence) -> Iterator[Rung]:
     wanted_names = [metric["name"] for metric in evidence.question.policy["metrics"]]
     yield same("metrics", [metric.name for metric in evidence.comparison.metrics], wanted_names)
     for other in evidence.comparison.metrics[1:]:
-        yield from scores.agree(
-            scores.compare({side: scores.of_records(records) for side, records in scored.items()}), other, profile
-        )
+        answers = {side: scores.of_records(records) for side, records in scored.items()}
+        yield from scores.agree(scores.compare(answers, matches=True), other, profile)
 
 
 def binding(evidence: Evidence) -> Iterator[Rung]:

@@ -1,7 +1,10 @@
 """Scores of cases, paired: an evaluator's, or whether a model's own answer is the reference.
 
-Rules: pure; shares no code with InvarLock; a case without a score on either side is an error, never left out; the interval is
-that of `recompute`, of the mean difference instead of a ratio.
+Rules: pure; shares no code with InvarLock; a case without a score on either side is an error, never left out. A recorded
+score's interval is that of `recompute`, of the mean difference instead of a ratio. That of an exact match, which is right or
+wrong, is Newcombe's hybrid score interval for paired proportions (R. Newcombe, Improved confidence intervals for the difference
+between binomial proportions based on paired data, Statistics in Medicine 17, 1998, method 10): closed, so that it agrees to the
+last digits.
 """
 
 import math
@@ -18,6 +21,8 @@ from sealrun.reports.ladder import Rung, at_least, at_most, near, same
 from sealrun.reports.records import Records
 
 _SIDES = ("baseline", "candidate")
+_NEWCOMBE = "newcombe_hybrid_score_paired"
+_Z = 1.959963984540054  # the normal distribution's 97.5 % quantile
 
 
 class Observation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -50,8 +55,8 @@ def of_records(records: Records) -> tuple[Observation, ...]:
     )
 
 
-def compare(observed: Mapping[str, Sequence[Observation]]) -> Figures:
-    """Return our own figures. Raises VerificationFailed when the cases differ or one has no score."""
+def compare(observed: Mapping[str, Sequence[Observation]], *, matches: bool = False) -> Figures:
+    """Return our own figures; *matches* are right or wrong. Raises VerificationFailed when cases differ or have no score."""
     left, right = ({case.id: case for case in observed[side]} for side in _SIDES)
     if left.keys() != right.keys():
         only = sorted(left.keys() ^ right.keys())[:3]
@@ -68,9 +73,41 @@ def compare(observed: Mapping[str, Sequence[Observation]]) -> Figures:
     baseline, candidate = (math.fsum(side) / count for side in zip(*pairs.values(), strict=True))
     moved = {name: (1.0, right - left) for name, (left, right) in pairs.items()}
     return Figures(
-        cases=count, baseline_mean=baseline, candidate_mean=candidate,
-        delta=math.fsum(right for _, right in moved.values()) / count, interval=recompute.interval(moved),
-    )  # fmt: skip
+        cases=count,
+        baseline_mean=baseline,
+        candidate_mean=candidate,
+        delta=math.fsum(right for _, right in moved.values()) / count,
+        interval=newcombe(pairs) if matches else recompute.interval(moved),
+    )
+
+
+def newcombe(pairs: Mapping[str, tuple[float, float]]) -> recompute.Interval:
+    """Return the interval of candidate - baseline, of pairs of scores that are 1 or 0."""
+    count = len(pairs)
+    both = sum(left == right == 1 for left, right in pairs.values())
+    gained, fallen = (sum(pair == which for pair in pairs.values()) for which in ((0, 1), (1, 0)))
+    neither = count - both - gained - fallen
+    candidate, baseline = both + gained, both + fallen
+    products = both * neither - gained * fallen
+    scale = math.sqrt(candidate * (count - candidate) * baseline * (count - baseline))
+    related = (max(products - count / 2, 0.0) if products > 0 else products) / scale if scale else 0.0
+    (low, high), (floor, top) = _wilson(candidate, count), _wilson(baseline, count)
+    one, other = candidate / count, baseline / count
+    down, up = _joined(one - low, top - other, related), _joined(high - one, other - floor, related)
+    seed = digest.of_json([[name, *scores] for name, scores in pairs.items()])
+    return recompute.Interval(lower=one - other - down, upper=one - other + up, method=_NEWCOMBE, seed=seed, replicates=0)
+
+
+def _wilson(hits: int, count: int) -> tuple[float, float]:
+    """Return Wilson's score interval of a proportion."""
+    share, weight = hits / count, _Z * _Z / count
+    half = _Z * math.sqrt(share * (1 - share) / count + weight / (4 * count)) / (1 + weight)
+    middle = (share + weight / 2) / (1 + weight)
+    return middle - half, middle + half
+
+
+def _joined(one: float, other: float, related: float) -> float:
+    return math.sqrt(max(one * one - 2 * related * one * other + other * other, 0.0))
 
 
 def lost(metric: Metric) -> float | None:
@@ -83,7 +120,8 @@ def lost(metric: Metric) -> float | None:
 def within(metric: Metric, profile: Profile) -> Iterator[Rung]:
     """Yield the checks of what InvarLock found against the limits, whatever it decided."""
     yield same(f"decision on {metric.name}", metric.decision, "pass")
-    yield at_least(f"replicates of the interval of {metric.name}", metric.replicates, profile.min_replicates)
+    if metric.kind != "exact_match":  # whose interval is closed
+        yield at_least(f"replicates of the interval of {metric.name}", metric.replicates, profile.min_replicates)
     yield at_most(f"width of the interval of {metric.name}", metric.width, profile.max_score_interval_width)
     yield at_most(f"what the interval of {metric.name} lets be lost", lost(metric), profile.max_score_drop)
 
@@ -97,7 +135,9 @@ def agree(ours: Figures, theirs: Metric, profile: Profile) -> Iterator[Rung]:
         ("cases", theirs.count, ours.cases),
     ):
         yield near(f"{name} of {theirs.name}", got, wanted, profile.recompute_tolerance)
-    # an end is a multiple of one case's weight, so that two resamplings may differ by a step
-    allowed = max(profile.recompute_tolerance, profile.interval_tolerance * ours.interval.width, 1.5 / ours.cases)
+    closed = ours.interval.method == _NEWCOMBE
+    # an end of a resampled one is a multiple of one case's weight, so that two may differ by a step
+    resampled = max(profile.interval_tolerance * ours.interval.width, 1.5 / ours.cases)
+    allowed = profile.recompute_tolerance if closed else resampled
     yield near(f"lower end of the interval of {theirs.name}", theirs.lower, ours.interval.lower, allowed)
     yield near(f"upper end of the interval of {theirs.name}", theirs.upper, ours.interval.upper, allowed)
