@@ -811,6 +811,12 @@ class Verifier:
                 refuse(where, "does not name its files")
             if entry["digest"] != "sha256:%s" % subjects.get("certificate/" + entry["path"]):
                 refuse("evidence/certify/certificate/" + entry["path"], "not the file that the certificate names")
+        reports = pack.get("reports", {})
+        if not isinstance(reports, dict) or not all(isinstance(named, str) for named in reports.values()):
+            refuse(where, "does not name its reports")
+        for role, named in reports.items():
+            if named != "sha256:%s" % subjects.get(role + "-report.json"):
+                refuse("evidence/certify/%s-report.json" % role, "not the report that the certificate names")
         self.said.append("the certificate's files and the baseline report are the ones beside it")
 
     def _release(self, release: Dict[str, Any], title: str) -> None:

@@ -204,7 +204,10 @@ class Draft:
         return {name: edits.get(name, same)(data) for name, data in members.items() if name not in self.dropped}
 
     def _evidence(self) -> dict[str, dict[str, bytes]]:
-        pack = {"files": {"report": {"path": "report.json", "digest": f"sha256:{digest.of_bytes(_PACK)}"}}}
+        pack = {
+            "files": {"report": {"path": "report.json", "digest": f"sha256:{digest.of_bytes(_PACK)}"}},
+            "reports": {"baseline": f"sha256:{digest.of_bytes(b'{}\n')}"},
+        }
         models = {"baseline": _described({"model.onnx": b"old"}), "candidate": _described(self.candidate), "data": ()}
         certificate = {"certificate/manifest.json": digest.canonical_json(pack), "certificate/report.json": _PACK}
         evidence = {

@@ -353,6 +353,7 @@ def _dishonest() -> Iterator[tuple[str, Draft]]:
     yield "no certificate, though archived", Draft(dropped=("evidence/certify/certificate/manifest.json",))
     yield "no baseline report, though archived", Draft(dropped=("evidence/certify/baseline-report.json",))
     yield "a certificate about other files", Draft(edits={"evidence/certify/certificate/report.json": lambda data: data + b" "})
+    yield "a certificate about another report", Draft(edits={"evidence/certify/baseline-report.json": lambda data: data + b" "})
     yield "a certificate about a missing file", Draft(dropped=("evidence/certify/certificate/report.json",))
     yield "a certificate that names nothing", Draft(edits={"evidence/certify/certificate/manifest.json": lambda data: b"{}"})
     yield "a certificate that is no JSON", Draft(edits={"evidence/certify/certificate/manifest.json": lambda data: b"{"})

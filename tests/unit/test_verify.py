@@ -134,6 +134,7 @@ def test_a_cut_at_any_place_is_refused(made: Path, suffix: str) -> None:
         ("maker: a plan of another policy", "plan.json"),
         ("maker: an opened network that passed", "network.denied"),
         ("maker: a certificate about other files", "evidence/certify/certificate/report.json"),
+        ("maker: a certificate about another report", "evidence/certify/baseline-report.json"),
         ("archive: a symbolic link", "policy/zz"),
     ],
 )

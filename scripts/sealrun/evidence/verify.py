@@ -65,9 +65,10 @@ class _PackFile(Struct, frozen=True, kw_only=True):
 
 
 class _Pack(Struct, frozen=True, kw_only=True):
-    """Of the certificate's own manifest: the files it names."""
+    """Of the certificate's own manifest: the files it names, and the run reports where it names any."""
 
     files: dict[str, _PackFile]
+    reports: dict[str, str] = {}
 
 
 def verify(
@@ -324,9 +325,12 @@ def _check_certificate(archive: bundle.Archive, subjects: Mapping[str, digest.Sh
     if manifest.CERTIFICATE not in subjects or where in archive.withheld:
         return
     pack = files.decode(manifest.bounded(archive.read(where), where), _Pack, where, VerificationFailed)
-    for named in pack.files.values():
-        if named.digest != f"sha256:{subjects.get(f'certificate/{named.path}')}":
-            raise VerificationFailed(f"evidence/certify/certificate/{named.path}: not the file that the certificate names")
+    for entry in pack.files.values():
+        if entry.digest != f"sha256:{subjects.get(f'certificate/{entry.path}')}":
+            raise VerificationFailed(f"evidence/certify/certificate/{entry.path}: not the file that the certificate names")
+    for role, named in pack.reports.items():
+        if named != f"sha256:{subjects.get(f'{role}-report.json')}":
+            raise VerificationFailed(f"evidence/certify/{role}-report.json: not the report that the certificate names")
 
 
 def _artifacts(archive: bundle.Archive) -> manifest.Artifacts:
