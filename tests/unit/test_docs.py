@@ -82,6 +82,7 @@ def keys_of(kind: type[msgspec.Struct]) -> set[str]:
     ("heading", "prefix", "kind"),
     [
         ("gates.toml", "profile.NAME.", model.Profile),
+        ("gates.toml", "certify.", model.CertifyGate),
         ("gates.toml", "audit.", model.AuditGate),
         ("gates.toml", "model.", model.ModelGate),
         ("gates.toml", "secrets.", model.SecretsGate),

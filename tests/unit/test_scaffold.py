@@ -103,10 +103,17 @@ def test_the_text_field_is_read_from_the_first_line(home: Path, line: dict[str, 
     assert ("guessed" in (home / "release.toml").read_text()) is guessed
 
 
+def test_a_checkpoint_in_safetensors_is_taken_where_there_is_no_onnx_model(home: Path) -> None:
+    """The file to run is the ONNX model, else the checkpoint; which runtime that asks for follows from its name."""
+    (home / "baseline" / "model.onnx").unlink()
+    release = written(home).release
+    assert (release.baseline.artifact, release.candidate.artifact) == ("model.safetensors", "model.onnx")
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda home: (home / "candidate" / "model.onnx").unlink(), "lacks an ONNX model"),
+        (lambda home: [(home / "candidate" / f"model.{kind}").unlink() for kind in ("onnx", "safetensors")], "lacks an ONNX model"),
         (lambda home: (home / "candidate" / "tokenizer.json").unlink(), "tokenizer.json"),
         (lambda home: (home / "candidate" / "model.onnx").rename(home / "candidate" / "a.onnx")
             and shutil.copy(home / "candidate" / "a.onnx", home / "candidate" / "b.onnx"), "expected one of them"),

@@ -46,16 +46,17 @@ def _judge(context: Context) -> Judgement:
     found = artifacts.load(context.evidence("model"))
     reports = {f"{role}-report.json": report(scored[role], role=role, models=found.model(role)) for role in scored}
     outcomes = (
-        _completed(context, scored["candidate"]),
+        _completed(context, scored),
         _coverage(context, scored),
         _regression(context, comparison),
     )
     return Judgement(outcomes=outcomes, reports=reports)
 
 
-def _completed(context: Context, scored: Records) -> Outcome:
+def _completed(context: Context, scored: Mapping[str, Records]) -> Outcome:
     profile = context.plan.release.certify.profile
-    runtime = f"{scored.header.runtime} {scored.header.runtime_version}"
+    headers = [records.header for records in scored.values()]
+    runtime = " and ".join(dict.fromkeys(f"{header.runtime} {header.runtime_version}" for header in headers))
     return check(
         "certify.completed",
         profile == "release",
