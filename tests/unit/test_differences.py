@@ -20,7 +20,7 @@ def side(
 ) -> Side:  # fmt: skip
     """A bundle of four stages: audit reads its lock, model the weights, certify what model left, secrets the tree."""
     inputs: dict[str, dict[str, bytes]] = {
-        "audit": {"requirements/audit.txt": audit_lock.encode()},
+        "audit": {"requirements/audit.txt": audit_lock.encode(), "audit": audit_lock.encode(), "installed/audit": b""},
         "model": {"candidate/model.onnx": weights},
         "certify": {"candidate/model.onnx": weights, "evidence/model/digests.json": weights},
         "secrets": {"tree": audit_lock.encode() + policy.encode() + weights + code + tree},

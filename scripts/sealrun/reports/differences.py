@@ -89,7 +89,8 @@ def _cause_of(name: str) -> str:
         return ""
     if name.startswith("advisories/"):
         return f"policy/{name}"
-    return f"requirements/{name.removeprefix('installed/')}.txt" if name.startswith("installed/") else name
+    environment = name.removeprefix("installed/")  # the stage lock names what it judged by the environment alone
+    return name if "/" in environment else f"requirements/{environment}.txt"
 
 
 def _reaching(stage: str, before: Side, after: Side, causes: Mapping[str, str]) -> set[str]:
