@@ -1,8 +1,9 @@
 """Run the damage and forgery catalogues for real, and write their tables into docs/verification.md.
 
-    .venv/bin/python docs/catalogues.py [damages] [limits] [forgeries]      (default: all three; ten minutes on two cores)
+    .venv/bin/python docs/catalogues.py [damages] [limits] [forgeries] [forgeries-0.3]   (default: all; ten minutes)
 
-Needs the environments of the stages (`.venv/bin/python -m sealrun install model certify verify`) and nothing else.
+Needs the environments of the stages (`.venv/bin/python -m sealrun install model certify verify`), for
+forgeries-0.3 `certify-0.3` and `verify-0.3` as well.
 """
 
 import json
@@ -26,8 +27,7 @@ from sealrun.policy.model import Gates, Profile  # noqa: E402
 from sealrun.reports import recompute  # noqa: E402
 from sealrun.reports.records import Record  # noqa: E402
 from sealrun.stage import Context  # noqa: E402
-from sealrun.stages import verify  # noqa: E402
-from tests import damages, forgeries  # noqa: E402
+from tests import damages, forgeries, forgeries_03  # noqa: E402
 from tests.certification import EXAMPLE, PROFILE, release, score  # noqa: E402
 
 PAGE = ROOT / "docs" / "verification.md"
@@ -136,26 +136,39 @@ def forgery_table(tmp: Path) -> Iterator[str]:
         ("candidate", "ci"): release(tmp / "ci", name="ci"),
         ("candidate", "stricter"): release(tmp / "stricter", profile=PROFILE.replace("max_ratio = 1.02", "max_ratio = 1.01")),
     }
+    yield from forged(tmp, forgeries.CATALOGUE, lambda one: bases[one.base, one.plan], invarlock_alone)
+
+
+def forgery_03_table(tmp: Path) -> Iterator[str]:
+    """Yield the same for engine invarlock-0.3, from evidence made now, and what 0.3.7's own verifier says."""
+    base = forgeries_03.certified(tmp / "build")
+    yield from forged(tmp, forgeries_03.CATALOGUE, lambda _: base, invarlock_03_alone)
+
+
+def forged(
+    tmp: Path, catalogue: Sequence[forgeries.Forgery], base_of: Callable[[forgeries.Forgery], Context],
+    ask: Callable[[Context], str],
+) -> Iterator[str]:  # fmt: skip
+    """Yield the table of a catalogue."""
     contexts = []
-    for number, forgery in enumerate(forgeries.CATALOGUE):
-        context = forgeries.elsewhere(bases[forgery.base, forgery.plan], tmp / f"forged-{number}")
+    for number, forgery in enumerate(catalogue):
+        context = forgeries.elsewhere(base_of(forgery), tmp / f"forged-{number}")
         forgeries.commit(forgery, context)
         contexts.append(context)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        alone = list(pool.map(invarlock_alone, contexts))
+        alone = list(pool.map(ask, contexts))
     yield "| edited | how | refused by | the check that names it | `invarlock verify` alone |"
     yield "|---|---|---|---|---|"
-    for forgery, context, said in zip(forgeries.CATALOGUE, contexts, alone, strict=True):
-        judged = verify.STAGE.judge(context)
-        failed = {outcome.control for outcome in judged.outcomes if outcome.outcome is OutcomeKind.FAILED}
-        lines = json.loads(judged.reports["ladder.json"])
-        broken = [line for line in lines if line["control"] == forgery.control and not line["holds"]]
-        check = next((line["name"] for line in broken if line["name"].startswith(forgery.rung)), "NONE")
-        control = f"`{forgery.control}`" if forgery.control in failed else "NOTHING"
-        yield f"| {forgery.target} | {forgery.what} | {control} | {check} | {said} |"
+    refused = 0
+    for forgery, context, said in zip(catalogue, contexts, alone, strict=True):
+        failed, checks = forgeries.broken(context)
+        check = next((name for c, name in checks if c == forgery.control and name.startswith(forgery.rung)), "NONE")
+        named = check != "NONE" and forgery.control in failed
+        refused += named
+        yield f"| {forgery.target} | {forgery.what} | `{forgery.control if named else 'NOTHING'}` | {check} | {said} |"
     yield ""
     accepted = sum(said == "accepts" for said in alone)
-    yield f"{len(alone)} forgeries; InvarLock alone accepts {accepted} of them, Sealrun none."
+    yield f"{len(alone)} forgeries; InvarLock alone accepts {accepted} of them, Sealrun {len(alone) - refused}."
 
 
 def invarlock_alone(context: Context) -> str:
@@ -175,6 +188,18 @@ def invarlock_alone(context: Context) -> str:
     )  # fmt: skip
     code = subprocess.run(argv, capture_output=True, check=False).returncode
     return {0: "accepts", 7: "says regression"}.get(code, f"refuses ({code})")
+
+
+def invarlock_03_alone(context: Context) -> str:
+    """Return what 0.3.7's `invarlock verify` says of the certificate, beside the baseline's report as it lies there."""
+    certify = context.evidence("certify")
+    argv = (
+        venvs.existing(ROOT, "verify-0.3").program("invarlock"), "verify", certify / "certificate" / "evaluation.cert.json",
+        "--profile", "release", "--baseline", certify / "baseline-report.json", "--json",
+    )  # fmt: skip
+    environment = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG")}
+    code = subprocess.run(argv, capture_output=True, check=False, env={**environment, "HOME": str(context.out)}).returncode
+    return "accepts" if code == 0 else f"refuses ({code})"
 
 
 def scored(tmp: Path, change: str, strength: str, cases: int = CASES) -> tuple[Record, ...]:
@@ -227,6 +252,7 @@ TABLES: dict[str, Callable[[Path], Iterator[str]]] = {
     "damages": damage_table,
     "limits": limits_table,
     "forgeries": forgery_table,
+    "forgeries-0.3": forgery_03_table,
 }
 
 if __name__ == "__main__":

@@ -17,8 +17,10 @@ from typing import Any
 from sealrun import digest
 from sealrun.evidence import keys
 from sealrun.evidence import statement as statements
+from sealrun.outcome import OutcomeKind
 from sealrun.reports.records import parse_records, report
 from sealrun.stage import Context
+from sealrun.stages import verify
 from tests.certification import RECORDED, sign_manifest, sign_receipt, state
 
 type Edit = Callable[[Context], None]
@@ -443,6 +445,14 @@ def _fewer(path: Path) -> None:
     header, *lines = path.read_text().splitlines(keepends=True)
     fewer = json.loads(header) | {"cases": len(lines) - 1}
     path.write_text("".join((json.dumps(fewer) + "\n", *lines[:-1])))
+
+
+def broken(context: Context) -> tuple[set[str], list[tuple[str, str]]]:
+    """Judge verify, and return the controls that failed and the checks that do not hold, each with its control."""
+    judged = verify.STAGE.judge(context)
+    failed = {outcome.control for outcome in judged.outcomes if outcome.outcome is OutcomeKind.FAILED}
+    lines = json.loads(judged.reports["ladder.json"])
+    return failed, [(line["control"], line["name"]) for line in lines if not line["holds"]]
 
 
 def elsewhere(context: Context, out: Path) -> Context:

@@ -6,12 +6,17 @@ certificate's id and our manifest anew, as a forger would who knows both.
 
 import json
 from collections.abc import Callable
+from datetime import date
+from pathlib import Path
 from typing import Any
 
-from sealrun import digest, files
+from sealrun import digest, files, pipeline
 from sealrun.engines import invarlock03_verify
+from sealrun.outcome import Verdict
+from sealrun.policy.load import load_plan
 from sealrun.reports import invarlock03
 from sealrun.stage import Context
+from tests.certification import CHECKOUT, EXAMPLE
 from tests.forgeries import UNREADABLE, ZERO, Edit, Forgery, at, changed, removed
 
 CERTIFICATE = f"certify/certificate/{invarlock03.CERTIFICATE}"
@@ -172,3 +177,13 @@ CATALOGUE = (
                 WITNESS, lambda value: value["candidate"].update(losses=dict.fromkeys(value["candidate"]["losses"], 0.1))),
             control="verify.witnessed", rung="loss of the candidate"),
 )  # fmt: skip
+
+
+def certified(out: Path) -> Context:
+    """Return the context of the example's release by this engine in the new folder *out*, its three stages run for real."""
+    plan = load_plan(CHECKOUT, EXAMPLE / "invarlock-0.3.toml", date(2026, 1, 1))
+    context = Context(plan=plan, root=CHECKOUT, out=out / plan.title)
+    for name in ("model", "certify", "verify"):
+        predicate = pipeline.execute(pipeline.stage_named(name), context).predicate
+        assert predicate.verdict is Verdict.PASSED, (name, predicate.error, predicate.outcomes)
+    return context
