@@ -90,6 +90,11 @@ def model_of(plan: Plan, role: str) -> ModelRef:
     return plan.release.baseline if role == "baseline" else plan.release.candidate
 
 
+def pinned(context: Context, role: str, name: str) -> Path:
+    """Return the file *name* of the model of *role*. Raises UsageError or InputMissing."""
+    return files.regular_file(context.plan.base, f"{model_of(context.plan, role).path}/{name}", role)
+
+
 def cases_of(context: Context) -> tuple[Case, ...]:
     """Return the evaluation data. Raises UsageError."""
     data = context.plan.release.data

@@ -31,7 +31,7 @@ def needs(certify: Needs) -> Needs:
 def inputs(context: Context) -> Mapping[str, digest.Sha256]:
     """Return what verify reads beyond the release's own data: the models, windows of which are scored again."""
     return {
-        f"{role}/{entry.path}": digest.of_file(context.plan.base / scoring.model_of(context.plan, role).path / entry.path)
+        f"{role}/{entry.path}": digest.of_file(scoring.pinned(context, role, entry.path))
         for role in scoring.ROLES
         for entry in artifacts.load(context.evidence("model")).model(role)
     }

@@ -25,7 +25,7 @@ from sealrun.stage import Context, Work
 def inputs(context: Context) -> Mapping[str, digest.Sha256]:
     """Return what verify reads beyond the release's own data: the models that it scores again, and its key by fingerprint."""
     models = {
-        f"{role}/{entry.path}": digest.of_file(context.plan.base / scoring.model_of(context.plan, role).path / entry.path)
+        f"{role}/{entry.path}": digest.of_file(scoring.pinned(context, role, entry.path))
         for role in scoring.ROLES
         for entry in artifacts.load(context.evidence("model")).model(role)
     }

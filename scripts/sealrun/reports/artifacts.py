@@ -9,7 +9,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from sealrun import digest, files
-from sealrun.errors import VerificationFailed
+from sealrun.errors import InputMissing, VerificationFailed
 
 FILE = "digests.json"
 
@@ -33,6 +33,8 @@ def manifest_of(role: str) -> str:
 
 def load(folder: Path) -> Artifacts:
     """Return the digests in the model stage's evidence *folder*. Raises VerificationFailed or InputMissing."""
+    if not (folder / FILE).exists():
+        raise InputMissing(f"model gate: there is no {folder / FILE}; run `nox -s model` first")
     return files.decode(files.read_bytes(folder / FILE, "model gate"), Artifacts, FILE, VerificationFailed)
 
 

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from sealrun import pipeline
-from sealrun.errors import VerificationFailed
+from sealrun.errors import InputMissing, VerificationFailed
 from sealrun.outcome import Verdict
 from sealrun.reports import witness
 from sealrun.reports.records import parse_records
@@ -59,6 +59,14 @@ def test_evidence_changed_after_its_statement_stops_the_stage(tmp_path: Path) ->
     context = release(tmp_path)
     edit_record(context, 4, logprob_sum=-1.0)
     with pytest.raises(VerificationFailed, match=r"candidate\.jsonl"):
+        pipeline.execute(verify.STAGE, context)
+
+
+def test_without_a_model_gate_the_session_is_named(tmp_path: Path) -> None:
+    """Nothing can be verified before the model gate; the message names the session that makes it."""
+    context = release(tmp_path)
+    shutil.rmtree(context.evidence("model"))
+    with pytest.raises(InputMissing, match="nox -s model"):
         pipeline.execute(verify.STAGE, context)
 
 
