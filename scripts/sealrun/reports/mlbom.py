@@ -113,7 +113,8 @@ def _card(comparison: Comparison | None) -> dict[str, Any]:
     if comparison is None:
         return {}
     metric = comparison.metrics[0]
-    measured = {"type": f"{metric.name} ratio to baseline", "value": repr(metric.ratio), "slice": metric.slice}
+    what, value = ("ratio", metric.ratio) if metric.ratio is not None else ("difference", metric.delta)
+    measured = {"type": f"{metric.name} {what} to baseline", "value": repr(value), "slice": metric.slice}
     if metric.interval is not None:
         measured["confidenceInterval"] = {  # type: ignore[assignment]
             "lowerBound": repr(metric.interval.lower),
