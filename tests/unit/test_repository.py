@@ -119,3 +119,23 @@ def test_everything_read_is_in_the_plans_digest(tmp_path: Path) -> None:
     seen.add(plan(tmp_path, gates=HEAD, repository='format = "sealrun/repository-v1"\nposture = "production"\n').digest)
     seen.add(plan(tmp_path, gates=HEAD, repository=organisation(tmp_path, '[audit]\nfail_on = "high"\n')).digest)
     assert len(seen) == 4
+
+
+@pytest.mark.parametrize(("level", "looser"), [("critical", True), ("high", False), ("low", False)])
+def test_an_environment_of_its_own_is_no_way_around_the_threshold(tmp_path: Path, level: str, looser: bool) -> None:
+    """What held for it was the organisation's `fail_on`."""
+    central = organisation(tmp_path, '[audit]\nfail_on = "high"\n')
+    gates = HEAD + f'[audit.environment]\napp = "{level}"\n'
+    if looser:
+        with pytest.raises(UsageError, match=r"audit\.environment\.app"):
+            plan(tmp_path, repository=central, gates=gates)
+    else:
+        assert plan(tmp_path, repository=central, gates=gates).gates.audit.threshold("app") == level
+
+
+def test_trusted_authors_are_the_organisations_to_name(tmp_path: Path) -> None:
+    """Fewer is tighter; another author's VEX would excuse what the organisation does not."""
+    central = organisation(tmp_path, '[vex]\ntrusted = ["a", "b"]\n')
+    assert plan(tmp_path, repository=central, gates=HEAD + '[vex]\ntrusted = ["a"]\n').gates.vex.trusted == ("a",)
+    with pytest.raises(UsageError, match=r"vex\.trusted"):
+        plan(tmp_path, repository=central, gates=HEAD + '[vex]\ntrusted = ["a", "c"]\n')

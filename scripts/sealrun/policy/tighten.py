@@ -47,6 +47,7 @@ _TIGHTER: Mapping[str, _Holds] = {
     "audit.environment.*": _milder,
     "audit.unknown_is": _graver,
     "audit.max_snapshot_age_days": _at_most,
+    "vex.trusted": _no_more,
     "waivers.max_days": _at_most,
     "waivers.warn_days": _at_least,
     "profile.*.min_*": _at_least,
@@ -73,6 +74,8 @@ def loosenings(central: Gates, local: Gates) -> tuple[str, ...]:
 
 
 def _is_tight(name: str, central: Mapping[str, Any], local: Mapping[str, Any]) -> bool:
+    if name.startswith("audit.environment.") and name not in central:
+        return _milder(central["audit.fail_on"], local[name])  # what held for this environment until it got its own
     if name not in central or name not in local:
         return name in local and (".required_guards." in name or not name.startswith(("secrets.excluded", "profile.")))
     if central[name] == local[name]:

@@ -194,6 +194,8 @@ def _coverage(evidence: Audited, gaps: Sequence[Finding]) -> Outcome:
 
 def _coverage_remedy(gaps: Sequence[Finding]) -> str:
     rules = {gap.rule for gap in gaps}
+    if rules == {"rejected"}:
+        return "have the record named mended at its source, then import it again: `nox -s advisories`"
     if rules & {"left-out", "rejected"}:
         return "import a snapshot that knows these packages: `nox -s advisories`"
     if rules & {"flaw", "empty"}:
@@ -215,7 +217,7 @@ def _clean(context: Context, evidence: Audited, judged: policy.Judged, found: Se
         "remove or renew the waivers named", evidence=f"evidence/audit/{audit_record.FILE}",
     )  # fmt: skip
     missing = sorted(gate.environment.keys() - {lock.environment for lock in evidence.locks})
-    if missing and not context.targets:
+    if missing and not context.targets and context.home is None:  # elsewhere they are our own defaults
         odd = f"audit.environment in policy/gates.toml names {', '.join(missing)}, which no lock is for"
         outcome = structs.replace(outcome, warning="; ".join(filter(None, (outcome.warning, odd))))
     return outcome
