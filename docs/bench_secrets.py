@@ -68,7 +68,8 @@ def kingfisher(program: Path, folder: Path, history: bool) -> Found:
     argv = [program, "scan", folder, "--no-validate", "--no-update-check", "--format", "json"]
     argv += ["--git-history", "full" if history else "none"]
     done = subprocess.run(argv, check=False, capture_output=True)
-    found = json.loads(done.stdout or b"{}").get("findings", [])
+    said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith(b"{")]
+    found = [entry for part in said for entry in part.get("findings", [])]
     return {os.path.relpath(entry["finding"]["path"], folder) for entry in found}
 
 

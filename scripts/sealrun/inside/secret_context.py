@@ -55,7 +55,7 @@ REFERENCE = re.compile(
     r"(?i:^(process\.env|os\.|env[.\[(:]|environ|system\.|config\.|self\.|this\.|params|var\.|local\.|data\.|module\.|each\.|secrets?\.|"
     r"settings\.|vault:|aws:|op://|ref\+|sops|enc\[|arn:|ssm:|kms:|azurekv|gcpsm|keyring|file:|projects/|secret/|kv/|"
     r"get(env|_env|_secret|_token|_password|enviro|pass\b)|input\(|read(line)?\(|str\(|none\b|null\b|new\s|def\s|"
-    r"(prompt|lookup|fetch|load|function|lambda|async|await|return|import)\w*(\s|\W|$)))|\$\{\{|\$\{[A-Za-z_]|\{\{"
+    r"(prompt|lookup|fetch|load|function|lambda|async|await|return|import)(\w*(\s|[(.\[])|$)))|\$\{\{|\$\{[A-Za-z_]|\{\{"
 )
 PLACE = re.compile(
     r"^(~|\.{1,2})?/[\w./@+-]*$|^[A-Za-z]:\\|^[\w-]+(/[\w.-]+)+\.\w{1,5}$|(?i:^(https?|ftp|ssh|git|wss?|file|urn|data|mailto):)|\.(pem|key|crt|txt|json|ya?ml|py|js|php|html?|md|png|svg|so)$"
@@ -80,6 +80,10 @@ KEY_BODY = re.compile(r"^[A-Za-z0-9+/=]{32,}($|\W)")
 DOCUMENTED = (
     "eyJzdWIiOiIxMjM0NTY3ODkw",
     "4eC39HqLyjWDarjtT1zdp7dc",
+    "eyJzb21lIjoicGF5bG9hZCJ9",
+    "mF_9.B5f-4.1JqM",  # this and the next two: examples of RFCs
+    "czZCaGRSa3F0MzpnWDFmQmF0M2JW",
+    "h480djs93hd8",
     "wJalrXUtnFEMI",
     "je7MtGbClwBF/2Zp9Utk",
     "AIzaSyD-9tSrke72PouQMnMX-a7eZSW0jkFMBWY",
@@ -197,7 +201,7 @@ def as_password(secret: str, place: Place) -> str:
     if WORDS.match(secret) and not re.search(r"[0-9]", secret):
         weak = settings and re.match(r"^[A-Za-z]{6,}$", secret)
         return "" if weak and not re.match(r"(?i)^[a-z]*(password|passwd|secret|token|key)s?$", secret) else "word"
-    if re.match(r"^[A-Za-z]+([-_.][A-Za-z]+)+[-_.]?[0-9]{0,2}$", secret):
+    if re.match(r"^_*[A-Za-z]+([-_.][A-Za-z]+)+[-_.]?[0-9]{0,2}$", secret):
         return "word"
     if kinds < 2 and not settings:
         return "word"
@@ -223,6 +227,8 @@ def as_key(secret: str, place: Place, key: str) -> str:
         return "word"
     if UUID.match(secret) and re.search(r"(?i)id\b|credential", key):
         return "identifier"
+    if re.search(r"(?i)licen[sc]e", key) and re.search(r"(^|[-._])[A-Za-z]?[a-z]{2,}([-._]|$)|-[0-9]+\.[0-9]", secret):
+        return "identifier"  # the name of a licence
     return "word" if entropy(secret) < (3.3 if strict else 2.7) else ""
 
 
@@ -363,7 +369,9 @@ def alone(secret: str, place: Place) -> str:
         or WORDS.match(secret)
         or PLACE.search(secret)
         or re.search(r"^--|^sha\d+-|[\w-]+@|\.\w+\(|://", secret)
-        or re.search(r"^[A-Za-z_]\w*=[^=]|(^|[=/])\.{1,2}/", secret)  # an assignment, which its own rules judge; a path
+        or re.search(
+            r"^[A-Za-z_]\w*=[^=]|^[\w.-]+==[0-9]|(^|[=/])\.{1,2}/", secret
+        )  # an assignment, which its own rules judge; a path
     ):
         return "no token"
     if is_text(secret):

@@ -98,6 +98,7 @@ class Engine:
         for at in sorted(asked if ours is None else asked.keys() & ours):
             numbers = asked[at]
             taken: list[tuple[int, int]] = []
+            plain: set[str] = set()
             for rule, match in self.matches(lines[at], numbers):
                 if any(match.start < end and start < match.end for start, end in taken):
                     continue
@@ -110,9 +111,10 @@ class Engine:
                     self.ignored += 1
                 else:
                     taken.append((match.start, match.end))
+                    plain.add(match.secret)
                     yield at, rule, whole(rule.check, match.secret, place), ()
             if depth < LAYERS and (self.rules.filter is None or numbers & HIDING):
-                yield from self.deeper(lines[at], at, path, taken, depth, aside, allowed)
+                yield from self.deeper(lines[at], at, path, taken, plain, depth, aside, allowed)
 
     def ask(self, text: str, path: str) -> tuple[list[str], dict[int, set[int]]]:
         """Return the lines of *text*, and for each that must be looked at the rules to ask."""
@@ -151,15 +153,16 @@ class Engine:
         at: int,
         path: str,
         taken: list[tuple[int, int]],
+        plain: set[str],
         depth: int,
         aside: Counter[str],
         allowed: Counter[str],
     ) -> Iterator[tuple[int, Rule, str, tuple[str, ...]]]:
-        """Yield what *line* holds under an encoding."""
+        """Yield what *line* holds under an encoding, and not in *plain* sight."""
         for layer, start, end, text in decoded(line):
             if layer == "url" or not any(start < stop and begin < end for begin, stop in taken):
                 for _, rule, secret, layers in self.found(text, path, aside, allowed, depth=depth + 1):
-                    if secret.partition("\n")[0] not in line:
+                    if secret.partition("\n")[0] not in plain:
                         yield at, rule, secret, (layer, *layers)
 
     def allowing(self, rule: Rule, match: Match, lines: list[str], at: int) -> str:
