@@ -1,6 +1,7 @@
 """Every engine with real tools on real models: what is harmless releases, what harms is refused, the same bytes each time."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,45 @@ def test_an_lm_eval_export_releases(tmp_path: Path, choice: bool) -> None:
     assert refused(outcomes) == set()
     assert LABEL in outcomes["certify.completed"].seen
     assert (outcomes["verify.witnessed"].outcome, outcomes["verify.witnessed"].seen) == ("not_applicable", LABEL)
+
+
+def inspect_log(wrong: set[int], count: int = 60) -> bytes:
+    """What Inspect writes for a run of *count* samples, as JSON."""
+    rows = [
+        {
+            "id": number, "epoch": 1, "input": f"Question {number}?", "target": "yes", "metadata": {},
+            "output": {"choices": [{"message": {"content": "no" if number in wrong else "yes"}}]},
+            "scores": {"match": {"value": "I" if number in wrong else "C"}},
+        }
+        for number in range(count)
+    ]  # fmt: skip
+    return json.dumps({"version": 2, "status": "success", "samples": rows}).encode()
+
+
+def promptfoo_results(wrong: set[int], count: int = 60) -> bytes:
+    """What promptfoo writes for one prompt and *count* tests, as JSON lines."""
+    rows = []
+    for number in range(count):
+        row: dict[str, object] = {"testIdx": number, "promptIdx": 0, "testCase": {"vars": {"question": number}}}
+        row |= {"prompt": {"raw": f"Question {number}?"}, "response": {"output": "no" if number in wrong else "yes"}}
+        if number in wrong:
+            grading = {"pass": False, "score": 0, "reason": "it is no"}
+            row |= {"score": 0, "success": False, "failureReason": 1, "gradingResult": grading, "error": "it is no"}
+        else:
+            row |= {"score": 1, "success": True, "failureReason": 0}
+        rows.append(json.dumps(row) + "\n")
+    return "".join(rows).encode()
+
+
+@pytest.mark.parametrize(
+    ("adapter", "export", "metric"),
+    [("inspect-json", inspect_log, "match"), ("promptfoo-jsonl", promptfoo_results, "score")],
+    ids=["inspect", "promptfoo"],
+)
+def test_other_evaluators_release_too(tmp_path: Path, adapter: str, export: Callable[[set[int]], bytes], metric: str) -> None:
+    """Inspect's log and promptfoo's results go the same way, with the score that they recorded."""
+    outcomes = run(imported(tmp_path, export({3, 9}), export({3, 11}), adapter, metric))
+    assert refused(outcomes) == set(), outcomes
 
 
 def test_an_export_that_shows_a_regression_is_refused(tmp_path: Path) -> None:
