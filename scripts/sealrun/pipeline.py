@@ -236,7 +236,8 @@ def _reuse_key(stage: Stage, context: Context, inputs: Mapping[str, digest.Sha25
 def own_digest() -> digest.Sha256:
     """Return the digest of Sealrun's own source files."""
     package = Path(__file__).parent
-    names = [name for name in files.walk_files(package) if not name.endswith(".pyc")]
+    # bytecode comes and goes while others start from a new checkout, under names that do not end in .pyc yet
+    names = [name for name in files.walk_files(package) if "__pycache__" not in name.split("/")]
     return digest.of_manifest(digest.describe_files(package, names))
 
 

@@ -245,3 +245,14 @@ def test_the_stages_are_those_of_the_pipeline() -> None:
     assert set(order) == {"lock", "sbom", "audit", "secrets", "model", "certify", "verify", "bundle"}
     for name, found in pipeline.stages().items():
         assert all(order.index(required) < order.index(name) for required in found.requires)
+
+
+def test_bytecode_is_no_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Bytecode that another process is writing, and which may be gone a moment later, takes no part in the source's digest."""
+    package = tmp_path / "sealrun"
+    (package / "__pycache__").mkdir(parents=True)
+    (package / "pipeline.py").write_text("pass\n")
+    monkeypatch.setattr(pipeline, "__file__", str(package / "pipeline.py"))
+    before = pipeline.own_digest.__wrapped__()
+    (package / "__pycache__" / "x.cpython-312.pyc.139773786453648").symlink_to("gone")
+    assert pipeline.own_digest.__wrapped__() == before
