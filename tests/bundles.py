@@ -128,6 +128,7 @@ class Draft:
     locks: dict[str, bytes] = field(default_factory=lambda: {"tool.txt": _LOCK})
     candidate: dict[str, bytes] = field(default_factory=lambda: {"model.onnx": b"weights", "tokenizer/vocab.json": b"{}"})
     snapshot: bytes = _SNAPSHOT
+    large: digest.Manifest = ()
     extra: dict[str, bytes] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
     edits: dict[str, Edit] = field(default_factory=dict)
@@ -150,7 +151,7 @@ class Draft:
             sign.REPORT: report,
             **({} if self.version == 1 else {bundle.MANIFEST: described}),
         }
-        subjects = sign.subjects({name: digest.of_bytes(data) for name, data in made.items()}, _described(self.candidate))
+        subjects = sign.subjects({name: digest.of_bytes(data) for name, data in made.items()}, self._candidate())
         lines = {} if self.version == 1 else self._attestations(subjects, members)
         lines |= {name: members[name] for name in sorted(members) if name.startswith(("statements/", "attestations/"))}
         attested = self.attested(list(lines))
@@ -177,7 +178,7 @@ class Draft:
         return f"tiny-{self.release}"
 
     def _attestations(self, subjects: tuple[Resource, ...], members: Mapping[str, bytes]) -> dict[str, bytes]:
-        models = manifest.Artifacts(baseline=_described({"model.onnx": b"old"}), candidate=_described(self.candidate), data=())
+        models = manifest.Artifacts(baseline=_described({"model.onnx": b"old"}), candidate=self._candidate(), data=())
         basis = attest.Basis(
             subjects=subjects, plan=self._plan(), lines=manifest.decode(self._checklist(), checklist.Checked, "").lines,
             artifacts=models if manifest.DIGESTS in members else manifest.NO_ARTIFACTS,
@@ -208,7 +209,7 @@ class Draft:
             "files": {"report": {"path": "report.json", "digest": f"sha256:{digest.of_bytes(_PACK)}"}},
             "reports": {"baseline": f"sha256:{digest.of_bytes(b'{}\n')}"},
         }
-        models = {"baseline": _described({"model.onnx": b"old"}), "candidate": _described(self.candidate), "data": ()}
+        models = {"baseline": _described({"model.onnx": b"old"}), "candidate": self._candidate(), "data": ()}
         certificate = {"certificate/manifest.json": digest.canonical_json(pack), "certificate/report.json": _PACK}
         evidence = {
             "lock": {"locks.json": b"{}\n"}, "sbom": {"tool.cdx.json": b"{}\n"},
@@ -239,6 +240,9 @@ class Draft:
     def _checklist(self) -> bytes:
         controls = checklist.parse(checklist_toml(self.controls))
         return files.readable_json(checklist.answer(controls, self._outcomes(), VerificationFailed))
+
+    def _candidate(self) -> digest.Manifest:
+        return tuple(sorted((*_described(self.candidate), *self.large)))
 
     def _passed(self) -> bool:
         return OutcomeKind.FAILED not in self.kinds.values() if self.passed is None else self.passed

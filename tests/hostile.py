@@ -525,6 +525,23 @@ def _archives() -> Iterator[tuple[str, Edit]]:
     yield "an owner", with_member(tarfile.REGTYPE, uid=1)
     yield "an owner's name", with_member(tarfile.REGTYPE, uname="root")
     yield "another time", with_member(tarfile.REGTYPE, mtime=1)
+    yield "a sparse file of GNU", with_member(b"S", size=0)
+    yield "a file in pieces of GNU", with_member(b"M", size=0)
+    yield "a volume's name", with_member(b"V", size=0)
+    yield "a gigantic long name of GNU", with_member(b"L", name="././@LongLink", size=8**11 - 1)
+    yield "a gigantic PAX header", with_member(b"x", size=8**11 - 1)
+    yield "a global PAX header", lambda data: _tar_with(data, _info("policy/zz"), tarfile.USTAR_FORMAT, {"path": "../../x"})
+    yield (
+        "a sparse file of PAX",
+        lambda data: _tar_with(data, _info("policy/zz"), tarfile.PAX_FORMAT, {"GNU.sparse.size": "99999999"}),
+    )
+    yield "a name in Unicode, composed and not", _renamed("policy/gàtes.toml")
+    yield "an absolute name", _renamed("/olicy/gates.toml")
+    yield "a name that leads up", _renamed("../icy/gates.toml")
+    yield "a name of a drive", _renamed("C:/icy/gates.toml")
+    yield "a name with a backslash", _renamed("policy\\gates.toml")
+    yield "a name with a colon", _renamed("policy:gates.toml")
+    yield "a name of a device on Windows", _renamed("policy/NUL")
     yield "a PAX header", lambda data: _tar_with(data, _info("policy/zz"), tarfile.PAX_FORMAT, {"comment": "x"})
     yield "a GNU long name", lambda data: _tar_with(data, _info("policy/" + "z" * 200), tarfile.GNU_FORMAT)
     yield "a size in another base", lambda data: _with_field(data, 124, b"\x80" + bytes(10) + b"\2\0")
