@@ -28,9 +28,7 @@ def main() -> None:
             expected[name] = {"about": about, "exit_code": code}
             with tempfile.TemporaryDirectory() as folder:
                 bundle = make(Path(folder))
-                for path in sorted(bundle.parent.glob(f"{bundle.name.split('.evidence')[0]}.*")) + [
-                    bundle.parent / "report.html"
-                ]:
+                for path in (*sorted(bundle.parent.glob("tiny-1.0.0.*")), bundle.parent / "report.html"):
                     if path.is_file():
                         _add(archive, f"{name}/{path.name}", path.read_bytes())
     value = {"fingerprint": public_key().fingerprint, "bundle": "tiny-1.0.0.evidence.tar", "cases": expected}
