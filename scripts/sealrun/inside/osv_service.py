@@ -11,6 +11,7 @@ a pip-audit that ends with anything but 0 or 1, or that wrote no report. Exit 0:
 Source: OSV API, POST /v1/query; OSV format, "Evaluation"; PEP 440.
 """
 
+import functools
 import json
 import os
 import subprocess
@@ -26,6 +27,8 @@ from packaging.version import InvalidVersion, Version
 TOOL_FAILED = 4
 WORKED = (0, 1)  # pip-audit: nothing found, or something found (or a crash, which leaves no report)
 ASKED_AT_ONCE = 2
+
+version_of = functools.lru_cache(maxsize=65536)(Version)  # the same bounds are read for every question
 
 
 class Advisories:
@@ -59,30 +62,30 @@ def affected(block: dict[str, Any], version: Version) -> bool:
 def inside(events: list[dict[str, str]], version: Version) -> bool:
     """Return what the last event at or before *version* says."""
     limits = [event["limit"] for event in events if "limit" in event]
-    if limits and all(limit != "*" and version >= Version(limit) for limit in limits):
+    if limits and all(limit != "*" and version >= version_of(limit) for limit in limits):
         return False
     state = False
     for event in sorted(events, key=place):
         (kind, text), *_ = event.items()
         if kind == "introduced":
-            state = state or text == "0" or Version(text) <= version
+            state = state or text == "0" or version_of(text) <= version
         elif kind == "fixed":
-            state = state and version < Version(text)
+            state = state and version < version_of(text)
         elif kind == "last_affected":
-            state = state and version <= Version(text)
+            state = state and version <= version_of(text)
     return state
 
 
 def place(event: dict[str, str]) -> tuple[int, Version]:
     """Order events by version; "introduced 0" comes before every version."""
     (kind, text), *_ = event.items()
-    return (0, Version("0")) if text == "*" or (kind, text) == ("introduced", "0") else (1, Version(text))
+    return (0, version_of("0")) if text == "*" or (kind, text) == ("introduced", "0") else (1, version_of(text))
 
 
 def parsed(text: str) -> Version | None:
     """Return a PEP 440 version, None for anything older."""
     try:
-        return Version(text)
+        return version_of(text)
     except InvalidVersion:
         return None
 
