@@ -64,11 +64,12 @@ def lock_path(root: Path, name: str) -> Path:
 
 
 def locate(root: Path, name: str) -> Venv:
-    """Return where environment *name* lies or would lie. Raises InputMissing when it has no lock."""
+    """Return where environment *name* lies or would lie, by its real path: its programs name it, and a clone may only borrow
+    the folder. Raises InputMissing when it has no lock."""
     lock = digest.of_bytes(files.read_bytes(lock_path(root, name), f"environment {name}"))
     built = f"{platform.python_implementation()}-{platform.python_version()}-{sysconfig.get_platform()}"
     key = digest.of_json([lock, built, _LAYOUT])[:16]
-    return Venv(name=name, path=root / ".nox" / "venvs" / f"{name}-{key}", lock=lock)
+    return Venv(name=name, path=(root / ".nox" / "venvs").resolve() / f"{name}-{key}", lock=lock)
 
 
 def existing(root: Path, name: str) -> Venv:
