@@ -31,5 +31,6 @@ bundle = sessions.stage("bundle")
 
 advisories = sessions.command("advisories", "Import an advisory snapshot: nox -s advisories -- --from FILE_OR_URL")
 policy = sessions.command("policy", "Fetch what policy/repository.toml names of an organisation's", run="policy.fetch")
+bench = sessions.script("bench", "Measure Sealrun beside plain tools, and how it grows; writes docs/bench.md", "docs/bench.py")
 lint = sessions.development("lint", "Check style and types of Sealrun itself (ruff, mypy)")
 test = sessions.development("test", "Run Sealrun's own tests (pytest)")

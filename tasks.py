@@ -65,6 +65,7 @@ ns = Collection(
     Collection(
         "ci",
         task_of("ci.changes"),
+        task_of("ci.fleet"),
         task_of("ci.join"),
         task_of("ci.kit"),
         task_of("ci.matrix"),

@@ -6,8 +6,10 @@ Rules: nothing goes to standard output; a line that says no also says what was s
 import os
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 from rich.console import Console
@@ -22,7 +24,14 @@ from sealrun.pipeline import Progress
 from sealrun.policy.model import Checklist
 from sealrun.reports.explain import Explanation
 
+if TYPE_CHECKING:
+    from rich.live import Live
+
+    from sealrun.reports.fleet import Fleet, Member
+    from sealrun.reports.timing import Times
+
 _PLAIN_WIDTH = 150
+_BAR = 40  # characters of a whole release
 _STYLES = {
     OutcomeKind.PASSED: "green",
     OutcomeKind.WAIVED: "yellow",
@@ -34,6 +43,36 @@ _STYLES = {
 def stderr() -> Console:
     """Return a console on standard error; plain text of a fixed width where it is no terminal."""
     return Console(file=sys.stderr, highlight=False, width=None if sys.stderr.isatty() else _PLAIN_WIDTH)
+
+
+def live() -> "Live":
+    """Return a view that is drawn again as it changes; a terminal alone shows it."""
+    from rich.live import Live
+
+    return Live(console=stderr(), refresh_per_second=4, transient=True)
+
+
+def fleet_table(members: Sequence["Member"]) -> Table:
+    """Return how far the releases of a fleet are: those at work, and how many wait or ended."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for member in members:
+        if member.state == "running":
+            table.add_row(Text(plain(member.title)), Text(plain(member.note)), Text(plain(member.where), style="dim"))
+    counted = Counter(member.state for member in members)
+    table.add_row(Text(", ".join(f"{counted[state]} {state}" for state in sorted(counted))), "", "")
+    return table
+
+
+def fleet_ended(found: "Fleet", page: Path) -> None:
+    """Say how each release of a fleet ended, and where the summary is."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for member in found.releases:
+        style = "green" if member.state == Verdict.PASSED.value else "bold red"
+        why = member.error or ", ".join(member.failed)
+        tries = f"{member.attempts} workers" if member.attempts > 1 else ""
+        table.add_row(member.title, Text(member.state, style=style), f"{member.seconds:.1f} s", tries, Text(plain(why)))
+    stderr().print(table)
+    stderr().print(Text(f"{len(found.releases)} releases: {found.verdict.value}, {found.seconds:.1f} s\nsummary  {page}"))
 
 
 def explained(found: Explanation) -> None:
@@ -49,6 +88,20 @@ def explained(found: Explanation) -> None:
         numbers = f"{case.change:+.5f}", f"{case.baseline:.5f}", f"{case.candidate:.5f}", f"{100 * case.share:.1f} %"
         table.add_row(Text(case.id), *numbers)
     shown.print(table)
+
+
+def timed(times: "Times") -> None:
+    """Show where the time of a release went: each stage, the programs in it, and the rest."""
+    table = Table("stage", "began at", "seconds", "", title=f"release of {times.started}: {times.seconds:.1f} s")
+    for stage in sorted(times.stages, key=lambda stage: stage.began):
+        bar = "#" * round(_BAR * stage.seconds / max(times.seconds, 0.001))
+        how = "reused" if stage.reused else f"run: {stage.reason}"
+        began = max(0.0, stage.began - times.began)
+        table.add_row(stage.stage, f"{began:.1f}", f"{stage.seconds:.2f}", Text(plain(f"{bar} {how}")))
+        for name, seconds in sorted(stage.programs.items(), key=lambda item: -item[1]):
+            table.add_row(Text(plain(f"  {name}"), style="dim"), "", Text(f"{seconds:.2f}", style="dim"), "")
+    table.add_row("no stage at work", "", f"{times.idle:.2f}", "")
+    stderr().print(table)
 
 
 def command(root: Path, *arguments: str) -> str:

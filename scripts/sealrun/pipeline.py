@@ -30,11 +30,15 @@ _STAMP, _NOT_ENFORCED = "not-enforced.txt", b"A report only (--report-only): no 
 
 
 class Progress(Struct, frozen=True, kw_only=True):
-    """What is known of a stage while and after it runs; kept outside the evidence, for the live view and `run.json`."""
+    """What is known of a stage while and after it runs; kept outside the evidence, for the live view and `run.json`.
+
+    `began` is on the machine's monotonic clock, so only differences mean something; `programs` are the seconds of each."""
 
     stage: str
     state: str
+    began: float = 0.0
     seconds: float = 0.0
+    programs: dict[str, float] = {}
     reused: bool = False
     barrier: str = ""
     reason: str = ""
@@ -104,7 +108,7 @@ def execute(stage: Stage, context: Context, *, fresh: bool = False) -> statement
     context.logs(stage.name).parent.mkdir(parents=True, exist_ok=True)
     with files.exclusive(context.logs(stage.name).parent / f"{stage.name}.lock"):
         started = clock.seconds()
-        _note(context, Progress(stage=stage.name, state="running"))
+        _note(context, Progress(stage=stage.name, state="running", began=started))
         try:
             inputs = dict(stage.inputs(context)) | _upstream_digests(stage, context)
             key = _reuse_key(stage, context, inputs)
@@ -134,9 +138,10 @@ def _conclude(
 ) -> statements.StageStatement:  # fmt: skip
     """Gather where nothing can be used again, judge, state, seal. Raises what `seal` raises."""
     network, barrier, failure, judgement = _RAN_NOTHING, "", None, Judgement(outcomes=())
+    spent: dict[str, float] = {}
     try:
         if previous is None:
-            network, barrier, gathered = _gather(stage, context)
+            network, barrier, gathered = _gather(stage, context, spent)
         else:
             network, gathered = previous.predicate.network, previous.predicate.gathered
         judgement = stage.judge(context)
@@ -163,6 +168,8 @@ def _conclude(
         Progress(
             stage=stage.name,
             state=statement.predicate.verdict.value,
+            began=round(started, 3),
+            programs=spent,
             seconds=round(clock.seconds() - started, 3),
             reused=previous is not None,
             barrier=barrier,
@@ -178,14 +185,16 @@ def progress_path(context: Context, stage: str) -> Path:
     return context.out / "run" / f"{stage}.json"
 
 
-def _gather(stage: Stage, context: Context) -> tuple[str, str, tuple[str, ...]]:
-    """Run the tools. Returns what the network probes saw, the barrier, and the names of the files gathered."""
+def _gather(stage: Stage, context: Context, spent: dict[str, float]) -> tuple[str, str, tuple[str, ...]]:
+    """Run the tools. Returns what the network probes saw, the barrier, and the names of the files gathered; what each
+    program took is noted in *spent*."""
     context.statement_path(stage.name).unlink(missing_ok=True)
     files.empty_folder(context.logs(stage.name))
     out = files.empty_folder(context.evidence(stage.name))
     with files.private_folder() as home:
         tmp, shown = (files.empty_folder(home / name) for name in ("tmp", "shown"))
-        stage.gather(context, work := Work(stage=stage, context=context, out=out, tmp=tmp, shown=shown, networks=[]))
+        work = Work(stage=stage, context=context, out=out, tmp=tmp, shown=shown, networks=[], spent=spent)
+        stage.gather(context, work)
     seen = {network.value for network in work.networks}
     network = "opened" if "opened" in seen else "denied" if seen else _RAN_NOTHING
     return network, ", ".join(sorted(work.barriers)), tuple(files.walk_files(out))

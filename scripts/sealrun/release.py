@@ -42,7 +42,7 @@ def release(context: Context, options: Sequence[str], *, jobs: str, fresh: bool)
                 _run_sessions(context, [*options, *(["--fresh"] if fresh else [])], jobs)
         finally:
             found = _result(context)
-            _write_run(context, started.isoformat(), clock.seconds() - began, found)
+            _write_run(context, started.isoformat(), began, found)
     _show(context, found)
     return found
 
@@ -155,14 +155,15 @@ def _show(context: Context, found: result.Result) -> None:
     out.print(Text(f"next     {console.command(context.root, 'verify', found.bundle, '--fingerprint', _fingerprint())}"))
 
 
-def _write_run(context: Context, started: str, seconds: float, found: result.Result) -> None:
+def _write_run(context: Context, started: str, began: float, found: result.Result) -> None:
     stages = [pipeline.progress_of(context, name) for name in pipeline.stages()]
     files.write_json(
         context.out / "run.json",
         {
             "schema": "urn:sealrun:run:v1",
             "started": started,
-            "seconds": round(seconds, 3),
+            "began": round(began, 3),
+            "seconds": round(clock.seconds() - began, 3),
             "verdict": found.verdict,
             "stages": stages,
             "host": {"kernel": platform.release(), "machine": platform.machine(), "system": platform.system()},

@@ -88,6 +88,15 @@ def command(name: str, summary: str, *options: str, run: str = "") -> Session:
     return _register(body, name, summary, [], [])
 
 
+def script(name: str, summary: str, file: str) -> Session:
+    """Register a session that is a script of the checkout, run by this interpreter."""
+
+    def body(session: nox.Session) -> None:
+        session.run(sys.executable, file, *session.posargs, external=True)
+
+    return _register(body, name, summary, [], [])
+
+
 def development(name: str, summary: str) -> Session:
     """Register a session for working on Sealrun itself, in the environment `test`."""
 

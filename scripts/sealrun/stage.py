@@ -95,6 +95,7 @@ class Work:
     shown: Path
     networks: list[sandbox.Network]
     barriers: set[str] = field(default_factory=set)
+    spent: dict[str, float] = field(default_factory=dict)  # seconds of each program
 
     def start(
         self, name: str, environment: str, argv: Sequence[str], *, success: tuple[int, ...] = (0,),
@@ -134,6 +135,7 @@ class Work:
         advisory = not sandbox.barriers.named(completed.barrier).kernel
         self.networks.append(sandbox.Network.OPENED if advisory else completed.network)
         self.barriers.add(completed.barrier)
+        self.spent[running.command.name] = round(completed.seconds, 3)
         return completed
 
     def run(self, name: str, environment: str, argv: Sequence[str], **options: object) -> sandbox.Completed:

@@ -116,7 +116,51 @@ def _changes(options: argparse.Namespace) -> int:
     return 0
 
 
+def _fleet_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("releases", nargs="+", metavar="PATTERN", help="release files: 'releases/*.toml'")
+    parser.add_argument("--on", default="local", metavar="PLACE", help="local (default), or dask[+tls]://HOST:PORT")
+    parser.add_argument("--workers", type=int, default=0, help="with local: releases side by side (default: processors)")
+    parser.add_argument("--retries", type=int, default=2, help="how often the work of a lost worker is begun again")
+    parser.add_argument("--place", default="", metavar="URL", help="with dask: where files travel, for fsspec")
+    parser.add_argument("--out", type=Path, help="output folder (default: build in the checkout)")
+    parser.add_argument("--fresh", action="store_true", help="ignore earlier tool output")
+    json_option(parser)
+
+
+def _fleet(options: argparse.Namespace) -> int:
+    import gc
+
+    from sealrun import console, files
+    from sealrun.ci import fleet
+    from sealrun.errors import UsageError
+
+    gc.enable()
+    for name, least in (("workers", 0), ("retries", 0)):
+        if getattr(options, name) < least:
+            raise UsageError(f"--{name}: got {getattr(options, name)}, expected a number from {least}")
+    terms = fleet.Terms(
+        on=options.on, workers=options.workers, retries=options.retries, place=options.place, fresh=options.fresh
+    )
+    patterns = [pattern if pattern.startswith("/") else str(options.anchor / pattern) for pattern in options.releases]
+    with console.live() as live:
+        made = fleet.run(
+            options.root.resolve(), patterns, options.out, terms, lambda members: live.update(console.fleet_table(members))
+        )
+    console.fleet_ended(made, (options.out or options.root / "build") / fleet.FOLDER / "summary.html")
+    if options.json and options.json != "-":
+        files.write_json(Path(options.json), made)
+    elif options.json:
+        sys.stdout.write(files.readable_json(made).decode())
+    return made.exit_code
+
+
 COMMANDS = (
+    Command(
+        name="ci.fleet",
+        summary="Make many releases, here or on the workers of a Dask scheduler, and one summary",
+        arguments=_fleet_arguments,
+        run=_fleet,
+    ),
     Command(
         name="ci.summary",
         summary="Print results of --json as Markdown, for a job's summary",
