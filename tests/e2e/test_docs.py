@@ -103,6 +103,16 @@ NOT_RUN = {
         ),
         "run by tests/e2e/test_any_repository.py, several of them only with the heavy tests",
     ),
+    **dict.fromkeys(
+        (
+            ".venv/bin/python -m sealrun ci.fleet 'releases/*.toml'",
+            "INVARLOCK_ALLOW_NETWORK=1 .venv/bin/python -m sealrun install fleet",
+            ".nox/venvs/fleet-*/bin/dask scheduler --host 127.0.0.1 --port 8786",
+            ".nox/venvs/fleet-*/bin/dask worker tcp://127.0.0.1:8786 --nworkers 2 --nthreads 1",
+            ".venv/bin/python -m sealrun ci.fleet 'releases/*.toml' --on dask://127.0.0.1:8786",
+        ),
+        "minutes of releases: run by tests/e2e/test_fleet.py with the heavy tests",
+    ),
     ".venv/bin/python docs/catalogues.py": "takes ten minutes and rewrites the page; the tests of both catalogues hold its lines",
     "git clone https://example.com/sealrun.git && cd sealrun": "stands for the repository's own address",
     "INVARLOCK_ALLOW_NETWORK=1 .venv/bin/nox -s advisories": "fetches from the public network; the tests take a small export "

@@ -26,6 +26,8 @@ PAGES = sorted(
 FOREIGN = {
     "--no-dependencies", "--install-only", "--no-install", "--require-hashes", "--only-binary", "--no-deps", "--override", "--list",
     "--quiet",  # git
+    "--host", "--port", "--nworkers", "--nthreads", "--local-directory", "--scheduler-file",  # Dask's
+    "--ntasks", "--cpus-per-task", "--mem-per-cpu", "--time",  # Slurm's
     "--signature", "--public",  # model_signing's; the second is cut at its underscore
 }  # fmt: skip
 

@@ -38,7 +38,7 @@ def main(job_file: str) -> None:
     job["sources"] = _sources(Path(job["root"]))
     releases = {release["title"]: release for release in job["releases"]}
     try:
-        client = Client(job["scheduler"], timeout=_PATIENCE, set_as_default=False)
+        client = Client(job["scheduler"], timeout=_PATIENCE)
         client.wait_for_workers(1, timeout=_PATIENCE)
     except (OSError, TimeoutError) as error:
         sys.exit(f"{job['scheduler']}: no scheduler with a worker answers ({error}); start both, or use --on local")
