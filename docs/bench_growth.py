@@ -5,14 +5,14 @@ times the work costs at most eleven times. What starts a stage is in it, as for 
 """
 
 import hashlib
-import json
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import measure_certify
 import measure_hashing
-from bench_ratios import EXAMPLE, ROOT, Row, checkout, commit, release, run, sealrun, seconds, texts
+from bench_ratios import ROOT, Row, checkout, commit, release, run, sealrun, seconds, texts
 
 MOST = 11.0
 STEPS = (0.1, 0.316, 1.0)
@@ -88,27 +88,9 @@ def _hashed(megabytes: int) -> float:
 
 
 def _certified(cases: int) -> float:
-    """Return the seconds of certify and verify for evaluation data of so many cases, as `run.json` says."""
-    with checkout() as root:
-        folder = root / "examples" / "tiny-lm"
-        config = with_cases(folder, cases)
-        commit(root)
-        found = release(root, f"--config={config}", "--jobs=1", codes=(0, 1))
-        stages = {stage["stage"]: stage for stage in found["stages"]}  # type: ignore[attr-defined]
-        return float(stages["certify"]["seconds"] + stages["verify"]["seconds"])
-
-
-def with_cases(folder: Path, count: int) -> Path:
-    """Write a release file beside the example's whose data are *count* cases, and return it."""
-    known = [json.loads(line)["text"] for line in (EXAMPLE / "data" / "eval.jsonl").read_text("utf-8").splitlines()]
-    lines = [{"id": f"case-{n:06}", "text": f"{known[n % len(known)]} {n // len(known)}"} for n in range(count)]
-    data = "".join(json.dumps(line) + "\n" for line in lines).encode()
-    (folder / "data" / "bench.jsonl").write_bytes(data)
-    text = (folder / "release.toml").read_text("utf-8")
-    old = hashlib.sha256((folder / "data" / "eval.jsonl").read_bytes()).hexdigest()
-    text = text.replace("data/eval.jsonl", "data/bench.jsonl").replace(old, hashlib.sha256(data).hexdigest())
-    (folder / "bench.toml").write_text(text, "utf-8")
-    return folder / "bench.toml"
+    """Return the seconds of certify and verify on so many cases, by docs/measure_certify.py."""
+    with tempfile.TemporaryDirectory(prefix="sealrun-bench-") as name:
+        return sum(measure_certify.measured(Path(name).resolve(), cases))
 
 
 # Many releases --------------------------------------------------------------------------------------------------------
