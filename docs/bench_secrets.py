@@ -69,7 +69,7 @@ def kingfisher(program: Path, folder: Path, history: bool) -> Found:
     argv += ["--git-history", "full" if history else "none"]
     done = subprocess.run(argv, check=False, capture_output=True)
     said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith(b"{")]
-    found = [entry for part in said for entry in part.get("findings", [])]
+    found = [entry for part in said if isinstance(part.get("findings"), list) for entry in part["findings"]]  # else a summary
     return {os.path.relpath(entry["finding"]["path"], folder) for entry in found}
 
 

@@ -1,5 +1,6 @@
 """Controls that a sound run never fails: shown to fail when what they look at is changed."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,6 +107,7 @@ def test_a_sound_release_passes(judged: Judged) -> None:
         (lambda judged: judged.certified.remove(BASELINE_REPORT), "evidence.archived"),
         (lambda judged: judged.certified.remove(CERTIFICATE), "evidence.archived"),
         (lambda judged: setattr(judged, "leaked", "key = " + "AKIA" + "Q7ZP3MW5XK2VBN4T"), "secrets.evidence"),
+        (lambda judged: (judged.repository / ("AKIA" + "Q7ZP3MW5XK2VBN4T")).write_text("x"), "secrets.evidence"),
     ],
 )
 def test_each_mutation_fails_its_control(judged: Judged, change: Callable[[Judged], object], control: str) -> None:
@@ -114,6 +116,19 @@ def test_each_mutation_fails_its_control(judged: Judged, change: Callable[[Judge
     outcomes = judged.outcomes()
     assert failed(outcomes) == [control]
     assert outcomes[control].remedy
+
+
+def test_the_report_and_what_the_bundle_writes_itself_are_scanned(judged: Judged) -> None:
+    """A name in the list of changes is in the files of this stage, its statement and the report: each is found."""
+    (judged.repository / ("AKIA" + "Q7ZP3MW5XK2VBN4T")).write_text("x")
+    judged.outcomes()
+    folder = context_of(judged.repository, None, Path("build")).evidence("bundle")
+    scan = json.loads((folder / "secrets.json").read_bytes())
+    scanned = {entry["path"] for entry in scan["scanned"]}
+    assert {"report.html", "statements/bundle.json", "evidence/bundle/ml-bom.cdx.json", "plan.json"} <= scanned
+    assert {finding["path"] for finding in scan["findings"]} == {
+        "evidence/bundle/changes.json", "evidence/bundle/checklist.json", "report.html", "statements/bundle.json",
+    }  # fmt: skip
 
 
 def test_production_fails_where_research_warns(judged: Judged) -> None:

@@ -38,7 +38,7 @@ FOUND = "found.json"  # in the cache: what was found, by content
 FEW = 24  # files and objects that are scanned in one process
 SHARE = 64  # objects handed to a process at once
 
-type Entry = dict[str, Any]  # what became of one content: read_as, hits, aside, allowed, members, skipped, pragmas
+type Entry = dict[str, Any]  # what became of one content: the fields of Scanned
 
 
 class Scan:
@@ -204,12 +204,12 @@ def reported(run: Scan, keys: dict[str, str], items: list[Item]) -> dict[str, An
     sums = {name: total(entry[name] for _, entry in files) for name in ("aside", "allowed")}
     digests = {entry["path"]: entry["sha256"] for entry in run.job["files"]}
     return {
-        "format": "sealrun/secret-scan-v2",
+        "format": "sealrun/secret-scan-v3",
         "rules": len(run.rules.rules),
         "rules_sha256": run.rules.sha256,
         "scanned": [
             {"path": path, "sha256": digests[path], "read_as": entry["read_as"], "members": entry["members"],
-             "skipped": dict(entry["skipped"])}
+             "decoded": entry["decoded"], "skipped": dict(entry["skipped"])}
             for path, entry in files
         ],
         "history": in_history(past) if run.repository else None,
@@ -217,7 +217,7 @@ def reported(run: Scan, keys: dict[str, str], items: list[Item]) -> dict[str, An
         "unreported": len(run.unreported),
         "aside": sums["aside"],
         "allowlisted": {entry["id"]: sums["allowed"].get(entry["id"], 0) for entry in run.job["allow"]},
-        "pragmas": sum(entry["pragmas"] for _, entry in files),
+        "pragmas": pragmas(files, past),
     }  # fmt: skip
 
 
@@ -225,7 +225,20 @@ def in_history(past: list[tuple[Item, Entry]]) -> dict[str, Any]:
     """Return how much of the history was scanned, by kind, and what was not."""
     kinds = Counter(item.kind for item, _ in past)
     skipped = {f"{item.name}{member}": reason for item, entry in past for member, reason in entry["skipped"]}
-    return {**{f"{kind}s": kinds[kind] for kind in ("blob", "commit", "tag")}, "scanned": len(past), "skipped": skipped}
+    decoded = total(entry["decoded"] for _, entry in past)
+    return {
+        **{f"{kind}s": kinds[kind] for kind in ("blob", "commit", "tag")},
+        "scanned": len(past), "decoded": decoded, "skipped": skipped,
+    }  # fmt: skip
+
+
+def pragmas(files: list[tuple[str, Entry]], past: list[tuple[Item, Entry]]) -> list[dict[str, Any]]:
+    """Return where an inline comment takes a finding: in the tree, and where it stands in the history alone."""
+    tree = {(path, line) for path, entry in files for line in entry["pragmas"]}
+    older = {(shown(item), line) for item, entry in past for line in entry["pragmas"]} - tree
+    places = [*((*place, "tree") for place in tree), *((*place, "history") for place in older)]
+    ordered = sorted(places, key=lambda place: (place[0], place[1] or 0, place[2]))
+    return [dict(zip(("path", "line", "where"), place, strict=True)) for place in ordered]
 
 
 def total(counts: Iterable[dict[str, int]]) -> dict[str, int]:

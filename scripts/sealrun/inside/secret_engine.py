@@ -41,7 +41,8 @@ class Scanned(NamedTuple):
     allowed: dict[str, int]
     members: int
     skipped: tuple[tuple[str, str], ...]
-    pragmas: int = 0
+    decoded: dict[str, int]  # texts that were under an archive or an encoding, by which
+    pragmas: tuple[int | None, ...] = ()  # lines whose comment takes a finding
 
 
 class Engine:
@@ -49,14 +50,15 @@ class Engine:
 
     def __init__(self, rules: Rules, allow: list[dict[str, Any]], *, pragmas: bool = False) -> None:
         self.rules, self.allow, self.pragmas = rules, allow, pragmas
-        self.ignored = 0
+        self.decoded: Counter[str] = Counter()
 
     def scan(self, parts: Iterable[Part | Skipped], path: str) -> Scanned:
         """Return what is in the *parts* of the file *path*."""
         hits: set[Hit] = set()
+        pragmas: set[int | None] = set()
         aside: Counter[str] = Counter()
         allowed: Counter[str] = Counter()
-        skipped, members, read_as, self.ignored = [], set(), "text", 0
+        skipped, members, read_as, self.decoded = [], set(), "text", Counter()
         for part in parts:
             if isinstance(part, Skipped):
                 skipped.append((part.member, part.reason))
@@ -70,10 +72,18 @@ class Engine:
                 text, name.rstrip("!").removesuffix(".gz"), aside, allowed, judged(ours, numbers)
             ):
                 line = None if part.first is None else part.first + (numbers[at] if numbers else at)
-                hits.add(Hit(rule.number, line, (*(["archive"] if part.member else []), *layers), secret))
+                if rule is None:
+                    pragmas.add(line)
+                else:
+                    hits.add(Hit(rule.number, line, (*(["archive"] if part.member else []), *layers), secret))
+        if not members:
+            read_as = "archive"  # of which nothing could be read, or without a member
+        if opened := len(members - {""}):
+            self.decoded["archive"] = opened
         return Scanned(
-            read_as, tuple(first_places(hits)), dict(aside), dict(allowed), len(members), tuple(skipped), self.ignored
-        )
+            read_as, tuple(first_places(hits)), dict(aside), dict(allowed), len(members), tuple(skipped), dict(self.decoded),
+            tuple(sorted(pragmas, key=lambda line: line or 0)),
+        )  # fmt: skip
 
     def scope(self, path: str) -> str:
         """Return what of *path* decides a finding: equal bytes under equal scopes give equal hits."""
@@ -92,8 +102,9 @@ class Engine:
         allowed: Counter[str],
         ours: frozenset[int] | None = None,
         depth: int = 0,
-    ) -> Iterator[tuple[int, Rule, str, tuple[str, ...]]]:
-        """Yield each secret of *text*: its line from 0, its rule, itself, and the layers it was under."""
+    ) -> Iterator[tuple[int, Rule | None, str, tuple[str, ...]]]:
+        """Yield each secret of *text*: its line from 0, its rule (None: an inline comment takes it), itself, and the layers it
+        was under."""
         lines, asked = self.ask(text, path if depth == 0 else "")
         for at in sorted(asked if ours is None else asked.keys() & ours):
             numbers = asked[at]
@@ -108,7 +119,7 @@ class Engine:
                 elif entry := self.allowing(rule, match, lines, at):
                     allowed[entry] += 1
                 elif self.pragmas and PRAGMA.search(lines[at]):
-                    self.ignored += 1
+                    yield at, None, "", ()
                 else:
                     taken.append((match.start, match.end))
                     plain.add(match.secret)
@@ -157,12 +168,13 @@ class Engine:
         depth: int,
         aside: Counter[str],
         allowed: Counter[str],
-    ) -> Iterator[tuple[int, Rule, str, tuple[str, ...]]]:
+    ) -> Iterator[tuple[int, Rule | None, str, tuple[str, ...]]]:
         """Yield what *line* holds under an encoding, and not in *plain* sight."""
         for layer, start, end, text in decoded(line):
             if layer == "url" or not any(start < stop and begin < end for begin, stop in taken):
+                self.decoded[layer] += 1
                 for _, rule, secret, layers in self.found(text, path, aside, allowed, depth=depth + 1):
-                    if secret.partition("\n")[0] not in plain:
+                    if rule is None or secret.partition("\n")[0] not in plain:
                         yield at, rule, secret, (layer, *layers)
 
     def allowing(self, rule: Rule, match: Match, lines: list[str], at: int) -> str:

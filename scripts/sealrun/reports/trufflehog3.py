@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 from sealrun import digest, files
 from sealrun.errors import UsageError
 
+_Layer = Literal["archive", "base64", "hex", "url"]
 LISTING = "listing.json"
 SCAN = "scan.json"
 
@@ -56,23 +57,31 @@ class Allowed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Scanned(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A file that was read to its end, how, in how many texts (an archive has one for each member), and the members that
-    were not read."""
+    """A file that was read to its end, how, in how many texts (an archive has one for each member), how many texts of it were
+    decoded, by what they were under, and the members that were not read."""
 
     path: str
     sha256: digest.Sha256
     read_as: Literal["text", "utf-16", "latin-1", "strings", "archive"]
     members: int
+    decoded: dict[_Layer, int]
     skipped: dict[str, str]
+
+    @property
+    def plain(self) -> int:
+        """How many of its texts stand in the file itself: one, or none when it is an archive."""
+        return self.members - self.decoded.get("archive", 0)
 
 
 class History(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What of the history was scanned: unique blobs, commits and tags, and members of archives that were not read."""
+    """What of the history was scanned: unique blobs, commits and tags, what of them was decoded, and members of archives that
+    were not read."""
 
     blobs: int
     commits: int
     tags: int
     scanned: int
+    decoded: dict[_Layer, int]
     skipped: dict[str, str]
 
 
@@ -86,16 +95,24 @@ class SecretFinding(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     path: str
     line: int | None
     commit: str | None
-    layers: tuple[Literal["archive", "base64", "hex", "url"], ...]
+    layers: tuple[_Layer, ...]
     where: Literal["tree", "history", "message"]
     fingerprint: Annotated[str, Meta(pattern="^scrypt:[0-9a-f]{32}$")]
 
 
+class Pragma(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A line whose comment takes a finding."""
+
+    path: str
+    line: int | None
+    where: Literal["tree", "history"]
+
+
 class SecretScan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`scan.json`, written by `inside/scan_secrets.py`. `aside` counts by reason what looked like a secret and is none,
-    `unreported` the secrets beyond the number it reports, `pragmas` those that an inline comment takes."""
+    `unreported` the secrets beyond the number it reports, `pragmas` says where an inline comment takes one."""
 
-    format: Literal["sealrun/secret-scan-v2"]
+    format: Literal["sealrun/secret-scan-v3"]
     rules: Annotated[int, Meta(ge=1)]
     rules_sha256: digest.Sha256
     scanned: tuple[Scanned, ...]
@@ -104,7 +121,7 @@ class SecretScan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     unreported: Annotated[int, Meta(ge=0)]
     aside: dict[str, Annotated[int, Meta(ge=0)]]
     allowlisted: dict[str, Annotated[int, Meta(ge=0)]]
-    pragmas: Annotated[int, Meta(ge=0)]
+    pragmas: tuple[Pragma, ...]
 
 
 def job(

@@ -4,6 +4,9 @@ Rules: what the other stages stated is judged from their statements, after every
 does not stop the bundle, which then says FAILED; a stage that ended in an error does. What was sealed is verified as a
 recipient would before it is handed over.
 
+What this stage writes itself is scanned for secrets as a draft, since its verdict on secrets is in there: nothing is added to
+the draft afterwards but that verdict, which names places and fingerprints.
+
 Leaves: `source.json` (commit, clean or not), `changes.json` (what differs from the commit), `secrets.json` (what the secret
 scan says of every file that goes in), `release.pub` (the key that signs), `models.pub` (the key of the model signature),
 `checklist.json`, `ml-bom.cdx.json`; and beside the evidence `NAME-VERSION.evidence.tar`, `NAME-VERSION.intoto.jsonl`,
@@ -15,13 +18,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from msgspec import structs
+
 from sealrun import __version__, digest, files, secret_scan
 from sealrun.engines import engine_of
 from sealrun.errors import SealrunError, UsageError, VerificationFailed
 from sealrun.evidence import attest, bundle, checklist, keys, manifest, oms, sign, signers, source, trust
-from sealrun.evidence.statement import StageStatement
+from sealrun.evidence.statement import StageStatement, resources
 from sealrun.evidence.verify import verify
-from sealrun.outcome import Judgement, Outcome, Verdict, check
+from sealrun.outcome import Judgement, Outcome, OutcomeKind, Verdict, check
 from sealrun.policy.judge import deployment_check, judge_findings, listed
 from sealrun.policy.model import Posture
 from sealrun.reports import artifacts, formats, invarlock, mlbom
@@ -35,6 +40,11 @@ _CONTROLS = (
 )  # fmt: skip
 _REQUIRES = ("lock", "sbom", "audit", "secrets", "model", "certify", "verify")
 _SCAN = "secrets.json"
+_GATHERED = ("source.json", "changes.json", "release.pub", "models.pub")
+_OWN = (
+    *(f"evidence/bundle/{name}" for name in (*_GATHERED, checklist.FILE, mlbom.FILE)),
+    "statements/bundle.json", manifest.PLAN, sign.REPORT,
+)  # fmt: skip
 _REPORT = "certificate/reports/evaluation.report.json"
 _OURS = {"evidence", "statements", "logs", "run", "run.json", ".lock", "cache", "originals", sign.REPORT}
 
@@ -45,6 +55,7 @@ def _inputs(context: Context) -> Mapping[str, digest.Sha256]:
         "source": digest.of_json([found.commit, list(changes)]),
         "key/release": signers.release_public().keyid,
         "key/models": oms.public_key().keyid,
+        **{f"statements/{stage}": digest.of_file(context.statement_path(stage)) for stage in _REQUIRES},
         **{f"requirements/{name}": sha256 for name, (sha256, _) in _locks(context).items()},
     }
 
@@ -55,25 +66,35 @@ def _gather(context: Context, work: Work) -> None:
     files.write_json(work.out / "changes.json", changes)
     files.write_bytes(work.out / "release.pub", signers.release_public().pem)
     files.write_bytes(work.out / "models.pub", oms.public_key().pem)
-    staged = _staged(context, {stage: context.upstream(stage) for stage in _REQUIRES})
+    said = {stage: context.upstream(stage) for stage in _REQUIRES}
+    staged = _staged(context, said) | _drafts(context, said, files.empty_folder(work.tmp / "drafts"))
     going_in = tuple(sorted(digest.describe_file(path, name) for name, path in staged.items()))
     secret_scan.run(work, going_in, staged, _SCAN)
 
 
 def _judge(context: Context) -> Judgement:
     said = {stage: context.upstream(stage) for stage in _REQUIRES}
-    outcomes = (
+    outcomes = (*_of_the_rest(context, said), _secrets(context, said))
+    return Judgement(outcomes=outcomes, reports=_reports(context, said, outcomes))
+
+
+def _of_the_rest(context: Context, said: Mapping[str, StageStatement]) -> tuple[Outcome, ...]:
+    """Return the outcome of every control but `secrets.evidence`."""
+    return (
         _network(said),
         _isolated(said),
         _writes(context, said),
         _commit(context),
-        _secrets(context, said),
         _archived(context, said),
         _retained(context),
         _key(context),
     )
+
+
+def _reports(context: Context, said: Mapping[str, StageStatement], outcomes: tuple[Outcome, ...]) -> dict[str, bytes]:
+    """Return the answered checklist and the ML-BOM."""
     found = _artifacts(context, said)
-    reports = {
+    return {
         checklist.FILE: _checklist(context, said, outcomes),
         mlbom.FILE: mlbom.ml_bom(
             context.plan,
@@ -83,7 +104,35 @@ def _judge(context: Context) -> Judgement:
             sboms={name: sha for name, sha in said["sbom"].digests().items() if name.endswith(".cdx.json")},
         ),
     }
-    return Judgement(outcomes=outcomes, reports=reports)
+
+
+def _drafts(context: Context, said: Mapping[str, StageStatement], folder: Path) -> dict[str, Path]:
+    """Write what this stage says itself, its verdict on secrets aside, below *folder*; return where each file lies by the name
+    that it will have."""
+    from sealrun.reports import html
+
+    evidence = context.evidence("bundle")
+    to_come = Outcome(control="secrets.evidence", outcome=OutcomeKind.FAILED, seen="not scanned yet", expected="a scan")
+    outcomes = (*_of_the_rest(context, said), to_come)
+    own = structs.replace(
+        said["secrets"],
+        subject=resources(digest.describe_files(evidence, files.walk_files(evidence))),
+        predicate=structs.replace(
+            said["secrets"].predicate, stage="bundle", inputs=(), outcomes=outcomes, findings=(), gathered=()
+        ),
+    )  # fmt: skip
+    fingerprint = signers.release_public().fingerprint
+    page = html.report_data(context.plan, {**said, "bundle": own}, context.out / "evidence", fingerprint, digest.of_bytes(b""))
+    drafts = {
+        **{f"evidence/bundle/{name}": data for name, data in _reports(context, said, outcomes).items()},
+        "statements/bundle.json": files.readable_json(own),
+        manifest.PLAN: files.readable_json(_plan_document(context, passed=False)),
+        sign.REPORT: html.render(page),
+    }
+    for number, data in enumerate(drafts.values()):
+        files.write_bytes(folder / str(number), data, durable=False)
+    written = {f"evidence/bundle/{name}": evidence / name for name in _GATHERED}
+    return written | {name: folder / str(number) for number, name in enumerate(drafts)}
 
 
 def _described(context: Context, said: Mapping[str, StageStatement]) -> tuple[FormatVerdict, ...]:
@@ -165,7 +214,7 @@ def _commit(context: Context) -> Outcome:
 def _secrets(context: Context, said: Mapping[str, StageStatement]) -> Outcome:
     """Judge what the secret scan found in the files that go in, the same waivers holding as in the tree."""
     scan = read_report(context.evidence("bundle") / _SCAN, SecretScan)
-    missed = sorted(set(_staged(context, said)) - {entry.path for entry in scan.scanned})
+    missed = sorted({*_staged(context, said), *_OWN} - {entry.path for entry in scan.scanned})
     unread = sorted(f"{entry.path}{name}: {why}" for entry in scan.scanned for name, why in entry.skipped.items())
     found = [secret_scan.finding_of(entry, "secrets.clean") for entry in scan.findings]
     judged = judge_findings(context.plan, "secrets.clean", found, unused_fails=False)
@@ -176,7 +225,7 @@ def _secrets(context: Context, said: Mapping[str, StageStatement]) -> Outcome:
         "secrets.evidence",
         not bad,
         seen=f"{len(found)} findings in {len(scan.scanned)} files" + (f": {listed(bad)}" if bad else ""),
-        expected="no secret in any file that goes into the bundle, or its fingerprint allowlisted by a valid waiver",
+        expected="no secret in the report or a file that goes into the bundle, or its fingerprint allowlisted by a valid waiver",
         remedy="Rotate the secret first, then take it out of what the stage named reads, and run that stage again.",
         evidence=f"evidence/bundle/{_SCAN}",
     )

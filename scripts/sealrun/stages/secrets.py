@@ -19,7 +19,7 @@ from sealrun.errors import InputMissing, ToolFailed, UsageError
 from sealrun.outcome import Finding, Judgement, Outcome, check
 from sealrun.policy import judge as policy
 from sealrun.reports import secret_formats
-from sealrun.reports.trufflehog3 import LISTING, SCAN, History, Listing, Past, SecretScan
+from sealrun.reports.trufflehog3 import LISTING, SCAN, History, Listing, Past, Scanned, SecretScan
 from sealrun.stage import Context, Stage, Work, read_report
 
 _LINK, _SUBMODULE, _EXCLUDED = "link, not followed", "submodule, not scanned", "excluded by policy"
@@ -231,6 +231,7 @@ def _coverage(context: Context, listing: Listing, scan: SecretScan) -> Outcome:
     missed = [f"{name}: {why}" for name, why in sorted(unread.items())]
     if scan.history and scan.history.scanned != scan.history.blobs + scan.history.commits + scan.history.tags:
         missed.append("the sums of the history do not agree")
+    missed += [f"{e.path}: the sums of its texts do not agree" for e in scan.scanned if not _agrees(e)]
     listed = len(listing.files) + len(listing.skipped)
     counted = f"{listed} listed = {len(scan.scanned)} scanned + {len(listing.skipped)} skipped{_of_history(scan.history)}"
     shallow = "the clone is shallow: what came before it was not scanned; run `git fetch --unshallow`"
@@ -240,6 +241,11 @@ def _coverage(context: Context, listing: Listing, scan: SecretScan) -> Outcome:
         remedy=_remedy(context, "secrets.coverage"), evidence="evidence/secrets/coverage.json",
         warning=shallow if listing.history and listing.history.shallow else "",
     )  # fmt: skip
+
+
+def _agrees(entry: Scanned) -> bool:
+    """Return whether *entry* was read as one text, or as the members of an archive alone."""
+    return entry.plain == (entry.read_as != "archive")
 
 
 def _remedy(context: Context, control: str) -> str:
@@ -254,11 +260,13 @@ def _report(listing: Listing, scan: SecretScan) -> bytes:
             "scanned": len(scan.scanned),
             "read_as": dict(Counter(entry.read_as for entry in scan.scanned)),
             "texts": sum(entry.members for entry in scan.scanned),
+            "plain": sum(entry.plain for entry in scan.scanned),
+            "decoded": dict(sum((Counter(entry.decoded) for entry in scan.scanned), Counter())),
             "skipped": listing.skipped,
             "history": structs.asdict(scan.history) if scan.history else "none",
             "shallow": bool(listing.history and listing.history.shallow),
             "set_aside": scan.aside,
-            "pragmas": scan.pragmas,
+            "pragmas": [structs.asdict(place) for place in scan.pragmas],
             "allowlisted": scan.allowlisted,
             "rules": {"count": scan.rules, "sha256": scan.rules_sha256},
         }

@@ -230,7 +230,46 @@ def test_archives_and_encodings_are_opened(real: Path) -> None:
         "dist.tar.gz": ["archive"],
         "blob.txt": ["base64", "base64"],
     }
+    coverage = json.loads((context.evidence("secrets") / "coverage.json").read_bytes())
+    assert coverage["decoded"]["archive"] == 1
+    assert coverage["decoded"]["base64"] >= 2
+    assert coverage["texts"] == coverage["plain"] + coverage["decoded"]["archive"] == coverage["scanned"]
     assert_nowhere(key, context.out)
+
+
+@pytest.mark.e2e
+def test_inline_pragmas_count_only_where_policy_says_so_and_are_listed_one_by_one(real: Path) -> None:
+    """Each is named with its path and line, those that only the history holds too; under an encoding at the line around it."""
+    keys = [planted(number) for number in range(30, 33)]
+    track(real, "old.py", f"\nKEY = '{keys[0]}'  # nosecret\n")
+    git(real, "commit", "--quiet", "--message=one")
+    git(real, "rm", "--quiet", "old.py")
+    track(
+        real,
+        "new.py",
+        f"KEY = '{keys[1]}'  # gitleaks:allow\n\n{base64.b64encode(f'{keys[2]} # nosecret'.encode()).decode()}\n",
+    )
+    git(real, "commit", "--quiet", "--message=two")
+    assert {finding.path for finding in execute(secrets.STAGE, context_of(real)).findings} == {"new.py", "old.py"}
+    gates = real / "policy" / "gates.toml"
+    gates.write_text(gates.read_text().replace("[secrets.excluded]", "[secrets]\npragmas = true\n[secrets.excluded]"))
+    context = context_of(real)
+    assert execute(secrets.STAGE, context).findings == ()
+    assert json.loads((context.evidence("secrets") / "coverage.json").read_bytes())["pragmas"] == [
+        {"path": "new.py", "line": 1, "where": "tree"},
+        {"path": "new.py", "line": 3, "where": "tree"},
+        {"path": "old.py", "line": 2, "where": "history"},
+    ]
+
+
+def test_sums_of_texts_that_do_not_agree_fail_coverage(root: Path) -> None:
+    """A file that is said to be read in no text at all was not scanned."""
+    scanned = json.loads(RECORDED.read_bytes())["scanned"]
+    scanned[0]["members"] = 0
+    judgement = secrets.STAGE.judge(recorded(root, scanned=scanned))
+    coverage = next(outcome for outcome in judgement.outcomes if outcome.control == "secrets.coverage")
+    assert coverage.outcome is OutcomeKind.FAILED
+    assert "the sums of its texts do not agree" in coverage.seen
 
 
 @pytest.mark.e2e
