@@ -225,7 +225,7 @@ def _secrets(context: Context, said: Mapping[str, StageStatement]) -> Outcome:
         "secrets.evidence",
         not bad,
         seen=f"{len(found)} findings in {len(scan.scanned)} files" + (f": {listed(bad)}" if bad else ""),
-        expected="no secret in the report or a file that goes into the bundle, or its fingerprint allowlisted by a valid waiver",
+        expected="no secret in the report or any file of the bundle, or its fingerprint allowlisted by a valid waiver",
         remedy="Rotate the secret first, then take it out of what the stage named reads, and run that stage again.",
         evidence=f"evidence/bundle/{_SCAN}",
     )

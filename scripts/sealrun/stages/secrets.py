@@ -226,7 +226,12 @@ def _of_history(history: History | None) -> str:
 def _coverage(context: Context, listing: Listing, scan: SecretScan) -> Outcome:
     """Judge whether everything listed was scanned, or skipped for a reason that policy knows."""
     members = {f"{e.path}{name}": why for e in scan.scanned for name, why in e.skipped.items()}
-    past = {} if scan.history is None else {f"history: {name}": why for name, why in scan.history.skipped.items()}
+    unread_before = scan.history.skipped if scan.history else {}
+    excluded = {} if context.targets else context.plan.gates.secrets.excluded
+    past = {
+        f"history: {name}": why for name, why in unread_before.items()
+        if not any(_below(name.partition("!")[0], prefix) for prefix in excluded)
+    }  # fmt: skip
     unread = {**{name: why for name, why in listing.skipped.items() if not why.startswith(_SAID)}, **members, **past}
     missed = [f"{name}: {why}" for name, why in sorted(unread.items())]
     if scan.history and scan.history.scanned != scan.history.blobs + scan.history.commits + scan.history.tags:

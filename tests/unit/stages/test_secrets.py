@@ -262,6 +262,20 @@ def test_inline_pragmas_count_only_where_policy_says_so_and_are_listed_one_by_on
     ]
 
 
+def test_archives_of_the_history_that_cannot_be_read_fail_unless_policy_excludes_their_path(root: Path) -> None:
+    """A damaged archive is named, wherever it stands; a path that policy excludes is excluded in the history too."""
+    past = {"blobs": 2, "commits": 0, "tags": 0, "scanned": 2, "decoded": {}}
+    gates = root / "policy" / "gates.toml"
+    gates.write_text(gates.read_text().replace("[secrets.excluded]", '[secrets.excluded]\n"made" = "damaged"\n#'))
+    for path, wanted in (("made/up.zip", OutcomeKind.PASSED), ("made.zip", OutcomeKind.FAILED)):
+        context = recorded(root, history={**past, "skipped": {f"{path}!a": "an archive that is damaged or encrypted"}})
+        listing = context.evidence("secrets") / "listing.json"
+        listing.write_text(json.dumps(json.loads(listing.read_bytes()) | {"history": {"tips": ["a" * 40]}}))
+        said = secrets.STAGE.judge(context)
+        assert next(each.outcome for each in said.outcomes if each.control == "secrets.coverage") is wanted
+        shutil.rmtree(context.out)
+
+
 def test_sums_of_texts_that_do_not_agree_fail_coverage(root: Path) -> None:
     """A file that is said to be read in no text at all was not scanned."""
     scanned = json.loads(RECORDED.read_bytes())["scanned"]
