@@ -17,7 +17,7 @@ from sealrun.ci import matrix
 from tests.conftest import ROOT, git
 from tests.e2e.conftest import Clone, Done, set_up
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("clone")]
+pytestmark = pytest.mark.e2e
 
 A = "sha256:" + "ab" * 32
 LOCK = f"""version = 1

@@ -24,7 +24,7 @@ from tests.e2e.conftest import DAY, Clone
 from tests.unit.test_barriers import KERNEL, PYTHON, as_nobody, needs_root, place, prepared
 
 __all__ = ["place"]
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("clone")]
+pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).resolve().parents[2]
 SECRETS = {  # put together here, so that no scan of this file finds them
     name: "".join((name.upper(), ending, "planted"))

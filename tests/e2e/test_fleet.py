@@ -17,7 +17,7 @@ import pytest
 from tests.conftest import ROOT, git
 from tests.e2e.conftest import DAY, Clone
 
-pytestmark = [pytest.mark.e2e, pytest.mark.heavy, pytest.mark.xdist_group("clone")]
+pytestmark = [pytest.mark.e2e, pytest.mark.heavy]
 
 KEPT = ("evidence.tar", "intoto.jsonl")
 

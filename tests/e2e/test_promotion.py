@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import ROOT, git
 from tests.e2e.conftest import Clone, Done, set_up
 
-pytestmark = [pytest.mark.e2e, pytest.mark.heavy, pytest.mark.xdist_group("promotion")]
+pytestmark = [pytest.mark.e2e, pytest.mark.heavy]
 
 OPENED = {"INVARLOCK_ALLOW_NETWORK": "1"}
 

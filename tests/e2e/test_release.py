@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.conftest import Clone, set_up
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("clone")]
+pytestmark = pytest.mark.e2e
 
 STAGES = ("lock", "sbom", "audit", "secrets", "model", "certify", "verify", "bundle")
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.conftest import Clone
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("clone")]
+pytestmark = pytest.mark.e2e
 
 KILLS = 30
 LATEST_SECONDS = 4.0
