@@ -250,6 +250,9 @@ def test_bytes_become_values_in_few_places() -> None:
         "pin.py": "parses the text that it has just written, to see that it did not break it",
         "promotion.py": "members of a bundle, each a value or a refusal",
         "scaffold.py": "parses the text that it has just written",
+        "known_secrets.py": "files of other programs, masked as far as they can be read",
+        "policy/repository.py": "gates over gates, decoded into the value that files.py reads",
+        "reports/invarlock03.py": "reports of InvarLock, each a value or a refusal",
         "reports/lock_formats.py": "locks of other tools, read above",
         "advisories/sources.py": "YAML records, each a value or a rejection",
     }

@@ -21,8 +21,9 @@ ENVIRONMENT = venvs.Environment(name="probe", smoke=("python",))
 def context(repository: Path) -> Context:
     """A context with an environment `probe` whose only program is a shell script that the test writes."""
     (repository / "requirements" / "probe.txt").write_text("probe==1.0 \\\n    --hash=sha256:" + "0" * 64 + "\n")
+    (repository / ".nox" / "venvs").unlink()  # it is shared with this checkout
+    (repository / ".nox" / "venvs").mkdir()
     venv = venvs.locate(repository, "probe")
-    (repository / ".nox" / "venvs").unlink()
     (venv.path / "bin").mkdir(parents=True)
     (venv.path / "sealrun-venv.json").write_text("{}")
     tool(repository, 'echo "said" > "$1/report.txt"')

