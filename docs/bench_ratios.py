@@ -106,6 +106,8 @@ def checkout(environments: bool = True) -> Iterator[Path]:
 def commit(root: Path) -> None:
     """Commit all of *root*."""
     run("git", "init", "--quiet", "--initial-branch=main", root)
+    (root / ".git" / "info").mkdir(exist_ok=True)
+    (root / ".git" / "info" / "exclude").write_text("/.venv\n", "utf-8")  # a link here, a folder for git's list
     run("git", "-C", root, "add", "--all")
     identity = ("-c", "user.name=bench", "-c", "user.email=bench@example.invalid", "-c", "commit.gpgsign=false")
     run("git", "-C", root, *identity, "commit", "--quiet", "--message=as it stands")

@@ -27,8 +27,7 @@ def fleet(clone: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """Another clone, with that clone's environments and records, three releases that differ in name, and a broken one."""
     path = tmp_path_factory.mktemp("fleet") / "sealrun"
     subprocess.run(["git", "clone", "--quiet", str(clone.path), str(path)], check=True)
-    for name in (".venv", ".nox"):
-        (path / name).symlink_to(clone.path / name)
+    use_environments(path, clone.path)
     (path / "build").mkdir()
     shutil.copytree(clone.path / "build" / "records", path / "build" / "records")
     example = path / "examples" / "tiny-lm"
@@ -39,6 +38,14 @@ def fleet(clone: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     git(path, "add", "--all")
     git(path, "commit", "--quiet", "--message=a fleet", "--date=2026-01-01T00:00:00Z")
     return Clone(path=path, keys=clone.keys)
+
+
+def use_environments(path: Path, other: Path) -> None:
+    """Let the checkout *path* use what is installed in *other*; git is told to look away, as from folders of these names."""
+    (path / ".git" / "info").mkdir(exist_ok=True)
+    (path / ".git" / "info" / "exclude").write_text("/.venv\n/.nox\n", "utf-8")
+    for name in (".venv", ".nox"):
+        (path / name).symlink_to((other / name).resolve())
 
 
 def summary(fleet: Clone, out: str) -> dict[str, dict[str, Any]]:
@@ -75,14 +82,11 @@ def children(pid: int) -> Iterator[int]:
 
 
 def releasing(name: str, pid: int) -> int:
-    """The process below *pid* that releases *name*."""
+    """The process below *pid* that releases *name*: the first, which those of nox lie below."""
     for child in children(pid):
         words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
         if b"release" in words and any(word.endswith(f"fleet-{name}.toml".encode()) for word in words):
-            found = [
-                below for below in children(child) if b"release" in Path(f"/proc/{below}/cmdline").read_bytes().split(b"\0")
-            ]
-            return found[0] if found else child
+            return child
     raise AssertionError(f"nobody releases {name}")
 
 
@@ -134,8 +138,7 @@ def dask(fleet: Clone, folder: Path) -> Iterator[tuple[str, list[subprocess.Pope
             for name in ("a", "b"):
                 checkout = folder / name
                 subprocess.run(["git", "clone", "--quiet", str(fleet.path), str(checkout)], check=True)
-                for linked in (".venv", ".nox"):
-                    (checkout / linked).symlink_to(fleet.path / linked)
+                use_environments(checkout, fleet.path)
                 (checkout / "build").mkdir()
                 shutil.copytree(fleet.path / "build" / "records", checkout / "build" / "records")
                 workers.append(start("worker", f"tcp://{address}", "--no-nanny", "--nthreads=1", "--no-dashboard", f"--name={name}",
