@@ -27,7 +27,7 @@ def fleet(clone: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """Another clone, with that clone's environments and records, three releases that differ in name, and a broken one."""
     path = tmp_path_factory.mktemp("fleet") / "sealrun"
     subprocess.run(["git", "clone", "--quiet", str(clone.path), str(path)], check=True)
-    use_environments(path, clone.path)
+    use_environments(path, clone.path, ".venv", ".nox")
     (path / "build").mkdir()
     shutil.copytree(clone.path / "build" / "records", path / "build" / "records")
     example = path / "examples" / "tiny-lm"
@@ -40,11 +40,11 @@ def fleet(clone: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     return Clone(path=path, keys=clone.keys)
 
 
-def use_environments(path: Path, other: Path) -> None:
+def use_environments(path: Path, other: Path, *names: str) -> None:
     """Let the checkout *path* use what is installed in *other*; git is told to look away, as from folders of these names."""
     (path / ".git" / "info").mkdir(exist_ok=True)
     (path / ".git" / "info" / "exclude").write_text("/.venv\n/.nox\n", "utf-8")
-    for name in (".venv", ".nox"):
+    for name in names:
         (path / name).symlink_to((other / name).resolve())
 
 
@@ -60,7 +60,8 @@ def begin(fleet: Clone, *arguments: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "SEALRUN_KEYS": str(fleet.keys), "SOURCE_DATE_EPOCH": DAY}
     argv = [str(fleet.path / ".venv" / "bin" / "python"), "-P", "-m", "sealrun", *arguments, f"--root={fleet.path}"]
     variables = {**environment, "PYTHONPATH": str(fleet.path / "scripts")}
-    return subprocess.Popen(argv, cwd=fleet.path, env=variables, stderr=subprocess.PIPE, text=True)
+    with (fleet.path / "build" / f"{arguments[0]}.stderr").open("w") as said:
+        return subprocess.Popen(argv, cwd=fleet.path, env=variables, stderr=said, text=True)
 
 
 def wait_for(path: Path, word: str, process: subprocess.Popen[str]) -> str:
@@ -95,8 +96,7 @@ def test_a_killed_process_is_made_good_and_the_bytes_are_those_of_one_run(fleet:
     process = begin(fleet, "ci.fleet", "examples/tiny-lm/fleet-*.toml", "--workers=2", "--out=build")
     wait_for(fleet.path / "build" / "fleet-one-0.1.0" / "run" / "lock.json", "passed", process)
     os.kill(releasing("one", process.pid), signal.SIGKILL)
-    said = process.communicate(timeout=600)[1]
-    assert process.returncode == 2, said
+    assert process.wait(timeout=600) == 2
     found = summary(fleet, "build")
     assert found.pop("fleet-broken")["exit_code"] == 2
     assert {title: release["state"] for title, release in found.items()} == {
@@ -106,8 +106,8 @@ def test_a_killed_process_is_made_good_and_the_bytes_are_those_of_one_run(fleet:
     (fleet.path / "alone").mkdir()
     shutil.copytree(fleet.path / "build" / "records", fleet.path / "alone" / "records")
     config = fleet.path / "examples" / "tiny-lm" / "fleet-one.toml"
-    alone = fleet.invoke("release", f"--config={config}", f"--out={fleet.path / 'alone'}")
-    assert alone.code == 0, alone.err
+    alone = begin(fleet, "release", f"--config={config}", f"--out={fleet.path / 'alone'}")
+    assert alone.wait(timeout=600) == 0
     for kind in KEPT:
         name = f"fleet-one-0.1.0/fleet-one-0.1.0.{kind}"
         assert (fleet.path / "alone" / name).read_bytes() == (fleet.path / "build" / name).read_bytes()
@@ -138,7 +138,7 @@ def dask(fleet: Clone, folder: Path) -> Iterator[tuple[str, list[subprocess.Pope
             for name in ("a", "b"):
                 checkout = folder / name
                 subprocess.run(["git", "clone", "--quiet", str(fleet.path), str(checkout)], check=True)
-                use_environments(checkout, fleet.path)
+                use_environments(checkout, fleet.path, ".nox")  # bootstrap makes .venv, as on any worker
                 (checkout / "build").mkdir()
                 shutil.copytree(fleet.path / "build" / "records", checkout / "build" / "records")
                 workers.append(start("worker", f"tcp://{address}", "--no-nanny", "--nthreads=1", "--no-dashboard", f"--name={name}",
@@ -160,8 +160,7 @@ def test_on_dask_a_lost_worker_costs_time_and_nothing_else(fleet: Clone, tmp_pat
         )  # fmt: skip
         wait_for(fleet.path / "from-dask" / "fleet" / "progress" / "fleet-one-0.1.0.json", "running", process)
         workers[0].kill()
-        said = process.communicate(timeout=900)[1]
-    assert process.returncode == 0, said
+        assert process.wait(timeout=900) == 0
     found = summary(fleet, "from-dask")
     assert {release["state"] for release in found.values()} == {"passed"}
     assert max(release["attempts"] for release in found.values()) == 2
