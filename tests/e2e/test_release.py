@@ -57,7 +57,7 @@ def test_unchanged_is_quick_and_changes_nothing(clone: Clone) -> None:
     assert clone.bundle.read_bytes() == before
     run = json.loads((clone.out / "run.json").read_text())
     assert all(stage["reused"] for stage in run["stages"])
-    assert run["seconds"] < 5
+    assert run["seconds"] < 20  # generous: a loaded machine; the figure is in docs/figures.md
 
 
 def test_json_is_one_object_of_the_published_shape(clone: Clone) -> None:
