@@ -199,7 +199,9 @@ def test_nothing_of_ours_is_needed(tmp_path: Path) -> None:
 
 def test_a_model_of_ones_own_is_released(documented: Clone) -> None:
     """`init` writes a release file that releases as it is."""
-    shutil.rmtree(documented.path / "customer", ignore_errors=True)  # an edition of a bundle is no source of this release
+    shutil.rmtree(documented.path / "customer", ignore_errors=True)  # bundles are no source of this release
+    for path in documented.path.glob("tiny-lm-*"):
+        path.unlink()
     run_part(documented, "own model")
     assert (documented.path / "build" / "my-model-0.1.0" / "report.html").is_file()
 
