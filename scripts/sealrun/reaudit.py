@@ -104,7 +104,9 @@ def _read(path: Path, folder: Path, today: date) -> _Old:
 def _judge(old: _Old, taken: Snapshot, facts: Facts) -> Reaudited:
     by_package = osv.by_package(facts.advisories)
     report = _report(old.locks, by_package)
-    audited = Audited(locks=old.locks.locks, snapshot=taken, facts=by_package, questions=(), report=report)
+    audited = Audited(
+        locks=old.locks.locks, unused=old.locks.unused, snapshot=taken, facts=by_package, questions=(), report=report
+    )
     found = audit_record.entries(old.plan, audited)
     judged = policy.judge_findings(
         old.plan, "audit.clean", [audit_record.finding(entry) for entry in found], aliases=audit_record.aliases(found),

@@ -76,6 +76,11 @@ def runtime_of(plan: Plan, role: str) -> Runtime:
     return _RUNTIMES[name]
 
 
+def environments() -> tuple[venvs.Environment, ...]:
+    """Return the environments of all runtimes."""
+    return tuple(runtime.environment for runtime in _RUNTIMES.values())
+
+
 def needs(plan: Plan) -> Needs:
     """Return the environments and tools of the runtimes that *plan* uses."""
     used = list({runtime.name: runtime for runtime in (runtime_of(plan, role) for role in ROLES)}.values())

@@ -230,6 +230,40 @@ def test_an_environment_may_have_its_own_threshold(tmp_path: Path) -> None:
     assert "runtime-onnx, which no lock is for" in project.outcome(said, "audit.clean").warning
 
 
+def test_what_the_release_uses_nothing_of_is_shown_and_held_against_nothing(tmp_path: Path) -> None:
+    """Another engine's environment: its findings stand in every format; they fail as soon as the release names that engine."""
+    bad = f"forms-kit==1.9 {HASH}\n"
+    root = project.make(tmp_path, locks={"app": f"six==1.17.0 {HASH}\n", "certify-0.3": bad, "runtime-transformers": bad})
+    project.install(root, "audit", {"pip-audit": project.tool()})
+    ctx = project.context(root)
+    said = project.run(audit.STAGE, ctx)
+    assert said.verdict is Verdict.PASSED
+    assert "that the release uses nothing of (certify-0.3, runtime-transformers)" in project.outcome(said, "audit.clean").seen
+    found = project.findings(said, "audit.clean")
+    assert [(f.environment, f.outcome) for f in found] == [
+        ("certify-0.3", OutcomeKind.PASSED), ("runtime-transformers", OutcomeKind.PASSED),
+    ]  # fmt: skip
+    assert all("not counted: the release uses nothing of this environment" in f.message for f in found)
+    assert "uses nothing of this environment" in (ctx.evidence("audit") / "audit.sarif").read_text("utf-8")
+    project.edit(root / "examples" / "tiny-lm" / "release.toml", 'engine = "invarlock-0.17"', 'engine = "invarlock-0.3"')
+    said = project.run(audit.STAGE, project.context(root))
+    assert {f.environment: f.outcome for f in project.findings(said, "audit.clean")} == {
+        "certify-0.3": OutcomeKind.FAILED, "runtime-transformers": OutcomeKind.PASSED,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["certify-0.3", "runtime-transformers", "verify-0.3"])
+def test_another_repositorys_lock_is_used_whatever_its_name(tmp_path: Path, name: str) -> None:
+    """Only our own engines are known not to be used: elsewhere, and named on the command line, a lock of that name counts."""
+    root = project.make(tmp_path / "p", locks={name: f"forms-kit==1.9 {HASH}\n"})
+    project.install(root, "audit", {"pip-audit": project.tool()})
+    assert project.run(audit.STAGE, project.context(root)).verdict is Verdict.PASSED
+    named = project.context(root, targets=(root / "requirements" / f"{name}.txt",))
+    assert project.run(audit.STAGE, named).verdict is Verdict.FAILED
+    foreign = dataclasses.replace(project.context(root), home=root, out=tmp_path / "out")
+    assert project.run(audit.STAGE, foreign).verdict is Verdict.FAILED
+
+
 def test_vex_of_a_trusted_author_excuses_and_of_another_does_not(tmp_path: Path) -> None:
     """The finding stays visible in both, with whose word it was, or why that did not count."""
     root = vulnerable(tmp_path / "p")

@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from sealrun import digest
+from sealrun import digest, scoring, venvs
 from sealrun.errors import VerificationFailed
 from sealrun.outcome import Judgement
 from sealrun.policy.model import Plan
@@ -39,6 +39,7 @@ def _no_pairs(_: Context) -> Mapping[str, tuple[float, float]]:
 class Engine:
     """`certify` leaves records or windows, `certificate/` and the baseline's report; `judge` answers certify's controls.
 
+    `environments` are the engine's own, whatever the plan; runtimes come on top of them.
     `verify` lets the engine's own verifier look, `checks` are the checks behind verify's controls, `reports` our own figures,
     `pairs` each case's two losses, where the engine has such; `inputs` and `verify_inputs` are what each reads beyond the
     release's own files, name to sha256; `decision` is the file of certify's evidence that says what was found.
@@ -46,6 +47,7 @@ class Engine:
 
     name: str
     decision: str
+    environments: tuple[venvs.Environment, ...]
     needs: Callable[[Plan], Needs]
     verify_needs: Callable[[Plan], Needs]
     inputs: Callable[[Context], Mapping[str, digest.Sha256]]
@@ -60,6 +62,17 @@ class Engine:
 
 def engine_of(plan: Plan) -> Engine:
     """Return the engine that the release of *plan* asks for."""
-    module = importlib.import_module(f"{__name__}.{_MODULES[plan.release.certify.engine]}")
-    engine: Engine = module.ENGINE
+    return _engine(plan.release.certify.engine)
+
+
+def unused(plan: Plan) -> frozenset[str]:
+    """Return the environments of engines and runtimes of which the release of *plan* installs nothing and runs nothing."""
+    engine = engine_of(plan)
+    used = (*engine.needs(plan).environments, *engine.verify_needs(plan).environments)
+    every = (*scoring.environments(), *(environment for name in _MODULES for environment in _engine(name).environments))
+    return frozenset(environment.name for environment in every if environment not in used)
+
+
+def _engine(name: str) -> Engine:
+    engine: Engine = importlib.import_module(f"{__name__}.{_MODULES[name]}").ENGINE
     return engine

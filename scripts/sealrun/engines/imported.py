@@ -161,6 +161,7 @@ def _evidence(context: Context) -> Evidence:
 ENGINE = Engine(
     decision="certificate/reports/evaluation.report.json",
     name="imported",
+    environments=pack.NEEDS.environments,
     needs=lambda _: pack.NEEDS,
     verify_needs=lambda _: pack.NEEDS,
     inputs=_inputs,

@@ -192,6 +192,7 @@ def _limits(context: Context, certificate: Certificate, reports: Mapping[str, Re
 ENGINE = Engine(
     decision=f"certificate/{invarlock03.CERTIFICATE}",
     name="invarlock-0.3",
+    environments=(CERTIFY, invarlock03_verify.VERIFY),
     needs=_needs,
     verify_needs=lambda plan: invarlock03_verify.needs(_needs(plan)),
     inputs=_inputs,

@@ -19,13 +19,13 @@ from sealrun.reports.invarlock03 import Entry, Manifest, Verified
 from sealrun.reports.invarlock03_checks import Evidence, Witness
 from sealrun.stage import Context, Needs, Work
 
-_VERIFY = venvs.Environment(name="verify-0.3", smoke=("invarlock", "--version"))
+VERIFY = venvs.Environment(name="verify-0.3", smoke=("invarlock", "--version"))
 _ENDS = (0, 1, 2)  # verified; refused; malformed
 
 
 def needs(certify: Needs) -> Needs:
     """Return what verify needs: the verifier by itself, and what scores windows again."""
-    return Needs(environments=(_VERIFY, *certify.environments), tools=(("invarlock", _VERIFY.name), *certify.tools))
+    return Needs(environments=(VERIFY, *certify.environments), tools=(("invarlock", VERIFY.name), *certify.tools))
 
 
 def inputs(context: Context) -> Mapping[str, digest.Sha256]:
@@ -72,7 +72,7 @@ def _verify(context: Context, work: Work) -> None:
         "invarlock", "verify", str(certify / "certificate" / invarlock03.CERTIFICATE), "--profile",
         context.plan.release.certify.profile, "--baseline", str(certify / "baseline-report.json"), "--json",
     )  # fmt: skip
-    completed = work.run("verify", _VERIFY.name, argv, success=_ENDS)
+    completed = work.run("verify", VERIFY.name, argv, success=_ENDS)
     said = files.decode(completed.stdout.read_bytes(), Verified, "invarlock verify --json", ToolFailed)
     if said.resolution.get("exit_code") != completed.exit_code or said.summary.get("ok") is not (completed.exit_code == 0):
         raise ToolFailed(f"invarlock verify: exit code {completed.exit_code}, but it says {said.resolution} and {said.summary}")

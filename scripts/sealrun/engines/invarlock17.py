@@ -114,6 +114,7 @@ def _records(folder: Path, role: str) -> Records:
 ENGINE = Engine(
     decision="certificate/reports/evaluation.report.json",
     name="invarlock-0.17",
+    environments=pack.NEEDS.environments,
     needs=_needs,
     verify_needs=_needs,
     inputs=lambda _: pack.inputs(),

@@ -1,8 +1,9 @@
 """The record of an audit: what was pinned, what of it is known to be vulnerable, what excuses that; all formats come from it.
 
 Rules: one vulnerability is one entry for each pin, its twins (records that share a name) merged once; its level is the worst
-that any of its records says; the threshold is that of the pin's environment; what excuses an entry stands in it, and so does
-why somebody's VEX about it does not count."""
+that any of its records says; the threshold is that of the pin's environment, and nothing is held against an environment that
+the release installs and runs nothing of; what excuses an entry stands in it, and so does why it, or somebody's VEX about it,
+does not count."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
@@ -23,6 +24,7 @@ from sealrun.reports.osv import Advisory
 from sealrun.reports.pins import Pin
 
 FILE = "audit.json"
+UNUSED = "the release uses nothing of this environment"
 _PREFERRED = ("PYSEC-", "GHSA-", "CVE-", "MAL-")
 
 
@@ -109,7 +111,9 @@ def entries(plan: Plan, audited: Audited) -> tuple[Entry, ...]:
     """Return what pip-audit found, once for each pin that has it, as far as VEX excuses it; waivers come later."""
     reported = {(d.name, d.version): [v.names for v in d.vulns] for d in audited.report.dependencies}
     found = [
-        _excused(plan, _entry(plan, audited.facts.get(pin.name, ()), lock, pin, names))
+        _excused(
+            plan, _entry(plan, audited.facts.get(pin.name, ()), lock, pin, names, used=lock.environment not in audited.unused)
+        )
         for lock in audited.locks
         for pin in lock.pins
         for names in groups(reported.get((pin.name, pin.version), ()))
@@ -128,7 +132,7 @@ def groups(names: Sequence[frozenset[str]]) -> Iterator[frozenset[str]]:
         yield group
 
 
-def _entry(plan: Plan, facts: Sequence[Advisory], lock: Lock, pin: Pin, names: frozenset[str]) -> Entry:
+def _entry(plan: Plan, facts: Sequence[Advisory], lock: Lock, pin: Pin, names: frozenset[str], *, used: bool) -> Entry:
     version = Version(pin.version)
     records = [advisory for advisory in facts if advisory.names & names and osv.affects(advisory, pin.name, version)]
     rated = severity.rate(records)
@@ -140,7 +144,7 @@ def _entry(plan: Plan, facts: Sequence[Advisory], lock: Lock, pin: Pin, names: f
         environment=lock.environment, package=pin.name, version=pin.version, id=first, aliases=tuple(others), path=lock.path,
         line=pin.line, severity=rated.level, score=rated.score, vector=rated.vector, threshold=threshold,
         fixed=tuple(map(str, sorted({Version(at) for r in records for at in osv.fixes(r, pin.name, version)}))),
-        outcome=OutcomeKind.FAILED if fails else OutcomeKind.PASSED,
+        outcome=OutcomeKind.FAILED if fails and used else OutcomeKind.PASSED, notes=() if used else (UNUSED,),
     )  # fmt: skip
 
 
@@ -151,7 +155,7 @@ def _preference(name: str) -> tuple[int, str]:
 def _excused(plan: Plan, entry: Entry) -> Entry:
     claim, notes = vex.excuse(plan.vex, plan.gates.vex, entry.names, entry.package, entry.version, plan.judged_at)
     if claim is None or entry.outcome is not OutcomeKind.FAILED:
-        return structs.replace(entry, notes=notes)
+        return structs.replace(entry, notes=(*entry.notes, *notes))
     by = " and ".join(claim.authors)
     return structs.replace(
         entry, outcome=OutcomeKind.WAIVED, status="not_affected", justification=claim.justification, notes=notes,

@@ -23,15 +23,17 @@ type Package = tuple[str, str]
 
 
 class Locks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`locks.json`: the pins audited, without their hashes."""
+    """`locks.json`: the pins audited, without their hashes; `unused` are our environments that a release uses nothing of."""
 
     locks: tuple[Lock, ...]
+    unused: tuple[str, ...] = ()
 
 
 class Audited(Struct, frozen=True, kw_only=True):
-    """What was locked, known, asked and reported."""
+    """What was locked, known, asked and reported; `unused` as in `Locks`."""
 
     locks: tuple[Lock, ...]
+    unused: tuple[str, ...] = ()
     snapshot: Snapshot
     facts: Mapping[str, tuple[Advisory, ...]]
     questions: tuple[Question, ...]

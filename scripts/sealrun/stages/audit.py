@@ -17,6 +17,7 @@ from pathlib import Path
 from msgspec import structs
 
 from sealrun import digest, files, venvs
+from sealrun.engines import unused
 from sealrun.errors import InputMissing, ToolFailed
 from sealrun.outcome import Finding, Judgement, Outcome, Verdict, check, verdict
 from sealrun.policy import judge as policy
@@ -48,7 +49,7 @@ def _gather(context: Context, work: Work) -> None:
     locks = read_locks(context.root, context.targets)
     taken, facts = _known(context, locks)
     snapshot.write(work.out, taken, facts)
-    files.write_json(work.out / "locks.json", Locks(locks=tuple(map(_without_hashes, locks))))
+    files.write_json(work.out / "locks.json", Locks(locks=tuple(map(_without_hashes, locks)), unused=_unused(context, locks)))
     files.write_json(work.tmp / "facts.json", Facts(advisories=(*facts.advisories, _canary())))
     batches = [_batch(work.tmp, number, packages) for number, packages in enumerate(_batches(locks))]
     job = {"facts": str(work.tmp / "facts.json"), "log": str(work.tmp / "questions.jsonl"), "batches": batches}
@@ -96,6 +97,13 @@ def _known(context: Context, locks: Sequence[Lock]) -> tuple[Snapshot, Facts]:
             "names; run `INVARLOCK_ALLOW_NETWORK=1 nox -s advisories`"
         )
     return taken, facts
+
+
+def _unused(context: Context, locks: Sequence[Lock]) -> tuple[str, ...]:
+    """Return which of our own *locks* the release uses nothing of; another repository's, and locks named, are all used."""
+    if context.home is not None or context.targets:
+        return ()
+    return tuple(sorted(unused(context.plan) & {lock.environment for lock in locks}))
 
 
 def _record(
@@ -172,8 +180,10 @@ def _written(path: Path) -> bytes:
 
 def _read(folder: Path) -> Audited:
     taken, facts = snapshot.load(folder)
+    pinned_there = read_report(folder / "locks.json", Locks)
     return Audited(
-        locks=read_report(folder / "locks.json", Locks).locks,
+        locks=pinned_there.locks,
+        unused=pinned_there.unused,
         snapshot=taken,
         facts=osv.by_package(facts.advisories),
         questions=read_report(folder / "questions.json", Questions).questions,
@@ -210,6 +220,9 @@ def _clean(context: Context, evidence: Audited, judged: policy.Judged, found: Se
         f"{entry.id} on {entry.package} {entry.version}: {entry.excuse}" for entry in found if entry.excuse.startswith("VEX")
     ]
     said = f", {len(vexed)} excused by VEX ({policy.listed(vexed)})" if vexed else ""
+    spared = {entry.id for entry in found if entry.environment in evidence.unused}
+    if spared:
+        said += f", {len(spared)} of them in environments that the release uses nothing of ({', '.join(evidence.unused)})"
     outcome = judged.outcome(
         "audit.clean", seen=f"{len(pinned(evidence.locks))} packages, {known} known advisories{said}",
         expected=f"no advisory at {_thresholds(gate)} or above (unknown counts as {gate.unknown_is}) without a valid waiver",
