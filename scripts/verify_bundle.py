@@ -573,7 +573,12 @@ def open_file(path: Path) -> BinaryIO:
 STATEMENT, ATTESTATION, POLICY, LOCK = "statements/", "attestations/", "policy/", "requirements/"
 PLACES = re.compile(r"plan\.json|release\.toml|policy/.+|requirements/[^/]+\.txt|(?:statements|attestations)/[^/]+\.json")
 PLAIN_LINE = re.compile(r'([a-z]+) = (?:"([^"\\\x00-\x1f\x7f]*)"|(true|false))')
-DISCLOSURE = "policy/disclosure.toml"
+DISCLOSURE, RETENTION = "policy/disclosure.toml", "policy/retention.toml"
+RETENTION_TABLE = re.compile(r"\[retention\.([A-Za-z0-9_-]+)\]")
+RETENTION_LINE = re.compile(r'(days|reason|production) = ([1-9][0-9]{0,5}|"[^"\\\x00-\x1f\x7f]*"|true|false)')
+RETENTION_SHAPE = {
+    "days": re.compile("[0-9]+"), "reason": re.compile('".*"'), "production": re.compile("true|false"),
+}  # fmt: skip
 URN, BOM, SNAPSHOT = "urn:sealrun:attestation:", "evidence/bundle/ml-bom.cdx.json", "evidence/audit/snapshot.json"
 MAX_SIGNATURES = 16
 CERTIFICATE, BASELINE_REPORT = "certificate/manifest.json", "baseline-report.json"
@@ -619,7 +624,7 @@ class Verifier:
         self._plan()
         self.counted = trust.judge(signers, release["subject"][0]["digest"]["sha256"], self.plan["judged_at"])
         self._checklist()
-        self._claims()
+        self._claims(self.version == V1 or self._retention())
         self._release(release, title)
         self._attestations(envelopes, release)
         if delivery is not None:
@@ -773,7 +778,26 @@ class Verifier:
             refuse(where, "warns where a production release may only pass or fail")
         self.said.append("%d lines of the checklist were answered again and agree" % len(self.lines))
 
-    def _claims(self) -> None:
+    def _retention(self) -> bool:
+        """Check the class and its last day; return whether the class is meant for production, as far as the policy is there."""
+        said, day = self.plan["retention"], datetime.date.fromisoformat(self.plan["judged_at"])
+        try:
+            until = (day + datetime.timedelta(days=said["days"])).isoformat() if said["days"] > 0 else ""
+        except OverflowError:
+            until = ""
+        if said["until"] != until:
+            refuse("plan.json", "says until %s, %d days after %s" % (said["until"], said["days"], day))
+        if RETENTION in self.archive.withheld:
+            self.undone.append("that the retention class is the policy's")
+        if RETENTION not in self.archive.members or RETENTION in self.archive.withheld:
+            return True
+        found = parse_retention(self.archive.read(RETENTION)).get(said["name"])
+        if found is None or (found["days"], found["reason"]) != (str(said["days"]), said["reason"]):
+            refuse("plan.json", "the retention class %r is not that of %s" % (said["name"], RETENTION))
+        self.said.append("the bundle is to be kept until %s, as its policy says" % until)
+        return found["production"] == "true"
+
+    def _claims(self, kept: bool) -> None:
         said = {stage: statement["predicate"] for stage, statement in self.statements.items()}
         members = self.archive.members
         locks = {name: members[name].sha256 for name in self.archive.below(LOCK)}
@@ -789,6 +813,7 @@ class Verifier:
             "evidence.archived": CERTIFICATE in subjects and BASELINE_REPORT in subjects,
             "source.commit": source["commit"] is not None and source["clean"],
             "release.key": self.key.keyid in trusted,
+            "evidence.retained": kept,
         }
         for outcome in said["bundle"]["outcomes"]:
             holds = facts.get(outcome["control"], True)
@@ -1059,6 +1084,31 @@ def parse_disclosure(data: bytes) -> List[Dict[str, Any]]:
     for table in tables:
         check_shape(table, {"members": str, "reason": str}, DISCLOSURE)
     return tables
+
+
+def parse_retention(data: bytes) -> Dict[str, Dict[str, str]]:
+    """Return the classes of policy/retention.toml by name, every value as text."""
+    try:
+        lines = data.decode("utf-8").split("\n")
+    except ValueError:
+        refuse(RETENTION, "not UTF-8")
+    told = [line for line in lines if line and not line.startswith("#")]
+    if told[:1] != ['format = "sealrun/retention-v1"']:
+        refuse(RETENTION, "does not begin with its format")
+    classes: Dict[str, Dict[str, str]] = {}
+    table: Optional[Dict[str, str]] = None
+    for line in told[1:]:
+        heading, found = RETENTION_TABLE.fullmatch(line), RETENTION_LINE.fullmatch(line)
+        if heading and heading.group(1) not in classes:
+            table = classes[heading.group(1)] = {}
+        elif found and table is not None and found.group(1) not in table:
+            table[found.group(1)] = found.group(2)
+        else:
+            refuse(RETENTION, "%r is not in the plain form" % line)
+    for table in classes.values():
+        check_shape(table, RETENTION_SHAPE, RETENTION)
+        table["reason"] = table["reason"][1:-1]
+    return classes
 
 
 LINK_TAGS = (0xA000000C, 0xA0000003)  # of Windows: a symbolic link, a junction

@@ -22,7 +22,7 @@ from sealrun.outcome import Finding, Outcome, OutcomeKind, check, verdict
 
 TITLE = "tiny-1.0.0"
 DAY = "2026-01-15"
-_CONTROLS = (
+CONTROLS = (
     ("lock.hashed", "lock", False), ("sbom.generated", "sbom", False), ("audit.clean", "audit", False),
     ("audit.fresh", "audit", True), ("secrets.clean", "secrets", False), ("model.digests", "model", False),
     ("certify.regression", "certify", False), ("verify.invarlock", "verify", False), ("network.denied", "bundle", False),
@@ -36,11 +36,15 @@ DISCLOSURE = (
     b'\n[[withhold]]\nmembers = "evidence/verify/*"\nreason = "Holds text."\n'
     b'\n[[withhold]]\nmembers = "policy/gates.toml"\nreason = "Names people."\n'
 )
+RETENTION = (
+    b'# How long.\nformat = "sealrun/retention-v1"\n\n[retention.research]\ndays = 90\nreason = "Trial runs."\nproduction = false\n'
+    b'\n[retention.release]\ndays = 1825\nreason = "Support."\nproduction = true\n'
+)
 _SNAPSHOT = b'{"as_of":"2026-01-10","sha256":"' + b"7" * 64 + b'"}\n'
 _PACK = b'{"decision":"pass"}\n'
 
 SMALLEST = tuple(
-    control for control in _CONTROLS if control[0] in ("lock.hashed", "model.digests", "certify.regression", "release.key")
+    control for control in CONTROLS if control[0] in ("lock.hashed", "model.digests", "certify.regression", "release.key")
 )
 
 type Edit = Callable[[bytes], bytes]
@@ -80,7 +84,7 @@ def key_file(folder: Path, seed: int = 1) -> Path:
     return path
 
 
-def checklist_toml(controls: tuple[tuple[str, str, bool], ...] = _CONTROLS) -> bytes:
+def checklist_toml(controls: tuple[tuple[str, str, bool], ...] = CONTROLS) -> bytes:
     """Return a checklist in the plain form."""
     lines = ['# One control per line.\nformat = "sealrun/checklist-v1"\n']
     for control, stage, deployment in controls:
@@ -107,7 +111,7 @@ class Draft:
     """What goes into a bundle. `kinds` and `warnings` say how a control ended; everything else has a good default."""
 
     version: int = 2
-    controls: tuple[tuple[str, str, bool], ...] = _CONTROLS
+    controls: tuple[tuple[str, str, bool], ...] = CONTROLS
     release: str = "1.0.0"
     posture: str = "research"
     seed: int = 1

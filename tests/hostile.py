@@ -18,7 +18,20 @@ import verify_bundle
 from sealrun import digest
 from sealrun.evidence import bundle, sign, signers
 from sealrun.outcome import Finding, OutcomeKind, Severity
-from tests.bundles import DAY, DISCLOSURE, P256, TITLE, Draft, Edit, edited, key_file, public_key
+from tests.bundles import (
+    CONTROLS,
+    DAY,
+    DISCLOSURE,
+    P256,
+    RETENTION,
+    TITLE,
+    Draft,
+    Edit,
+    checklist_toml,
+    edited,
+    key_file,
+    public_key,
+)
 
 PASSED, FAILED, REFUSED = 0, 1, 5
 
@@ -97,6 +110,9 @@ def _good() -> Iterator[tuple[str, int, Draft]]:
         PASSED,
         Draft(extra={long: b"x"}, edits={"statements/sbom.json": lambda data: ordered(statement(data))}),
     )
+    yield "a retention class of its policy", PASSED, _kept()
+    yield "a retention class that production has", PASSED, _kept("release", 1825, "Support.", "2031-01-14", warnings={
+        "release.key": "NOT FOR PRODUCTION"})  # fmt: skip
     yield "a network that was opened, said so", FAILED, Draft(network="opened", kinds={"network.denied": OutcomeKind.FAILED})
 
 
@@ -287,6 +303,29 @@ def _dishonest() -> Iterator[tuple[str, Draft]]:
         outcome="fine")))  # fmt: skip
     yield "another plan", Draft(edits=predicate(plan="0" * 64))
     yield "another day", Draft(edits=predicate(judgedAt="2026-01-16"))
+    yield "a report that nobody enforced", Draft(edits=predicate(reportOnly=True))
+    yield "a report that nobody enforced, and what it found", Draft(
+        kinds={"audit.clean": OutcomeKind.FAILED}, edits=predicate(reportOnly=True))  # fmt: skip
+    yield "a report that says it was enforced", Draft(edits=predicate(reportOnly=False))
+    yield "kept a day less than its days", Draft(until="2026-04-14")
+    yield "kept for ever", _kept(days=10**9, until="9999-12-31")
+    yield "kept for more days than there are", _kept(days=10**60)
+    yield "kept for no time", _kept(days=0, until=DAY)
+    yield "kept until before its day", _kept(days=-1, until="2026-01-14")
+    yield "kept for longer than its class", _kept(days=91, until="2026-04-16")
+    yield "kept for another reason than its class", _kept(reason="Because.")
+    yield "a retention class that the policy lacks", _kept("other")
+    yield "a class that is not for production, said to be", _kept(warnings={"release.key": "NOT FOR PRODUCTION"})
+    for name, old, new in (
+        ("another format", b"retention-v1", b"retention-v2"), ("no format", b'format = "sealrun/retention-v1"\n', b""),
+        ("a format twice", b"\n[retention.re", b'format = "sealrun/retention-v1"\n[retention.re'),
+        ("a class twice", b"[retention.release]", b"[retention.research]"), ("a line twice", b"days = 90", b"days = 90\ndays = 90"),
+        ("a line less", b"production = false\n", b""), ("an unknown line", b"days = 90", b"days = 90\nmore = 1"),
+        ("other TOML", b"days = 90", b"days = 0x5a"), ("days as text", b"days = 90", b'days = "90"'),
+        ("text as a word", b'"Trial runs."', b"true"), ("a word as text", b"production = false", b'production = "false"'),
+        ("a carriage return", b"days = 90\n", b"days = 90\r\n"), ("not UTF-8", b"# How", b"# \xff"),
+    ):  # fmt: skip
+        yield f"a retention policy with {name}", _kept(policy=RETENTION.replace(old, new, 1))
     yield "two statements exchanged", Draft(edits=statement(lambda value: value["predicate"].update(stage="sbom")))
     yield "a stage without statement", Draft(dropped=("statements/sbom.json", "evidence/sbom/tool.cdx.json"))
     yield "a statement of no stage of the checklist", Draft(extra={"statements/other.json": b"{}"})
@@ -474,6 +513,8 @@ def _editions() -> Iterator[tuple[str, int, Draft, tuple[str, ...]]]:
         "evidence/certify/baseline-report.json", "evidence/certify/certificate/manifest.json",
         "evidence/certify/certificate/report.json",
     )  # fmt: skip
+    yield "the retention classes withheld", PASSED, _kept(disclosure=DISCLOSURE + (
+        b'\n[[withhold]]\nmembers = "policy/retention.toml"\nreason = "Ours."\n')), ("policy/retention.toml",)  # fmt: skip
     yield "withheld, and a gate said no", FAILED, marking(kinds={"audit.clean": OutcomeKind.FAILED}), (receipt,)
     yield "a member that is not marked", REFUSED, marking(), ("evidence/audit/pip-audit.json",)
     yield "a pattern that only begins so", REFUSED, marking("evidence/audit/pip"), ("evidence/audit/pip-audit.json",)
@@ -569,6 +610,21 @@ def _signatures(change: Callable[[list[dict[str, Any]]], object], lines: slice =
         return b"".join(digest.canonical_json(envelope) for envelope in found)
 
     return edit
+
+
+def _kept(
+    name: str = "research", days: int = 90, reason: str = "Trial runs.", until: str = "2026-04-15", *, policy: bytes = RETENTION,
+    warnings: dict[str, str] | None = None, disclosure: bytes | None = None,
+) -> Draft:  # fmt: skip
+    """Return a bundle whose policy has retention classes, and whose plan says that it is kept so."""
+    controls = (*CONTROLS, ("evidence.retained", "bundle", True))
+    said = {"name": name, "days": days, "reason": reason, "until": until}
+    more = {"disclosure.toml": disclosure} if disclosure else {}
+    return Draft(
+        controls=controls, policy={"checklist.toml": checklist_toml(controls), "retention.toml": policy, **more},
+        warnings=warnings or {"release.key": "NOT FOR PRODUCTION", "evidence.retained": "NOT FOR PRODUCTION"},
+        edits={"plan.json": _told(lambda value: value.update(retention=said))},
+    )  # fmt: skip
 
 
 def _told(change: Callable[[dict[str, Any]], object]) -> Edit:

@@ -126,6 +126,53 @@ def test_two_clones_make_the_same_bytes(clone: Clone, tmp_path_factory: pytest.T
         assert (second.out / name).read_bytes() == (clone.out / name).read_bytes(), name
 
 
+def test_a_real_bundle_is_audited_again(clone: Clone, tmp_path: Path) -> None:
+    """Half a year later, elsewhere, from the tar alone: nothing new passes, what became known since fails by name, and an
+    advisory about an environment that the release used nothing of is shown."""
+    bundle = copy_of(clone, tmp_path / "kept")
+
+    def again(name: str, *records: dict[str, object]) -> tuple[int, dict[str, object], str]:
+        folder = tmp_path / name
+        folder.mkdir()
+        for record in records:
+            (folder / f"{record['id']}.json").write_text(json.dumps(record))
+        done = clone.invoke("reaudit", bundle, "--advisories", folder, "--fingerprint", fingerprint(clone), "--json")
+        return done.code, done.json, done.err
+
+    def advisory(name: str, package: str, last: str) -> dict[str, object]:
+        events = [{"introduced": "0"}, {"last_affected": last}]
+        return {
+            "id": name, "modified": "2026-06-01T00:00:00Z", "database_specific": {"severity": "CRITICAL"},
+            "affected": [{"package": {"ecosystem": "PyPI", "name": package}, "ranges": [{"type": "ECOSYSTEM", "events": events}]}],
+        }  # fmt: skip
+
+    code, value, said = again("nothing", advisory("PYSEC-2026-1", "nobody-needs-this", "9"))
+    assert (code, value["verdict"], value["findings"]) == (0, "passed", []), said
+    code, value, said = again("onnx", advisory("PYSEC-2026-2", "onnxruntime", "999"))
+    assert (code, value["verdict"]) == (1, "failed") and "since: onnxruntime" in said
+    findings = value["findings"]
+    assert isinstance(findings, list)
+    assert {(found["environment"], found["outcome"]) for found in findings} >= {("runtime-onnx", "failed")}
+    code, value, said = again("unused", advisory("PYSEC-2026-3", "transformers", "999"))
+    assert code == 0 and "since: transformers" in said and "uses nothing of this environment" in said
+    flipped = bytearray(bundle.read_bytes())
+    flipped[2000] ^= 1
+    bundle.write_bytes(flipped)
+    assert clone.invoke("reaudit", bundle, "--fingerprint", fingerprint(clone)).code == 5
+
+
+def test_no_bundle_takes_an_audit_that_nobody_enforced(clone: Clone) -> None:
+    """--report-only ends with 0 and is stamped; the bundle stage refuses it, and the next release audits again."""
+    before = clone.bundle.read_bytes()
+    assert clone.nox("-s", "audit", "--", "--report-only").code == 0
+    assert (clone.out / "evidence" / "audit" / "not-enforced.txt").is_file()
+    done = clone.nox("--no-dependencies", "-s", "bundle")
+    assert done.code != 0 and "left a report that is not enforced; run `nox -s audit` without --report-only" in done.out
+    assert clone.invoke("release").code == 0
+    assert not (clone.out / "evidence" / "audit" / "not-enforced.txt").exists()
+    assert clone.bundle.read_bytes() == before
+
+
 def test_the_damaged_candidate_is_refused_with_all_evidence(clone: Clone) -> None:
     """Exit 1, the certify control named with its remedy, evidence, bundle and report complete, and verify says so too."""
     done = clone.invoke("release", "--config", "examples/tiny-lm/damaged.toml", "--json")

@@ -10,6 +10,7 @@ from sealrun import digest
 from sealrun.errors import UsageError
 from sealrun.evidence import bundle, disclosure, sign
 from sealrun.evidence.verify import verify
+from tests import hostile
 from tests.bundles import DISCLOSURE, TITLE, Draft, public_key
 from tests.conftest import ROOT
 
@@ -44,6 +45,17 @@ def test_what_remains_verifies_and_the_rest_is_named(tmp_path: Path) -> None:
     assert [line.split(":")[0] for line in found.undone[1:]] == sorted(found.withheld)
     assert verify(whole, trust=None, fingerprint=OURS, delivery=None).undone == ()
     assert b"# gates" in whole.read_bytes() and b"# gates" not in made.read_bytes()
+
+
+EDITIONS = {name: make for name, code, make in hostile.cases() if name.startswith("edition: ") and code != hostile.REFUSED}
+
+
+@pytest.mark.parametrize("name", EDITIONS)
+def test_both_verifiers_say_alike_what_they_could_not_check(tmp_path: Path, name: str) -> None:
+    """Whatever is left out: the same members, the same checks, in the same order."""
+    made = EDITIONS[name](tmp_path)
+    found, theirs = verify(made, trust=None, fingerprint=OURS, delivery=None), verify_bundle.verified(made, None, OURS, None)
+    assert (found.withheld, list(found.undone)) == (theirs.withheld, theirs.undone)
 
 
 def test_nothing_is_signed_again(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import pytest
@@ -64,6 +65,8 @@ class Release:
         }
         self.findings: tuple[Finding, ...] = ()
         self.errors: dict[str, str] = {}
+        self.networks: dict[str, Literal["denied", "opened", "unused"]] = {}
+        self.tool = "invarlock"
         self.missing: set[str] = set()
 
     def leave(self, name: str, value: object) -> None:
@@ -87,8 +90,8 @@ class Release:
             subject=statements.resources(subjects),
             predicate=statements.StagePredicate(
                 stage=stage, sealrun="0.1.0", python="3.12.1", plan="2" * 64, judged_at="2026-01-02", reuse_key="3" * 64,
-                inputs=(), tools=(statements.Tool(name="invarlock", version="0.17.1", environment="certify", lock="4" * 64),),
-                network="denied", verdict=Verdict.ERROR if error else Verdict.PASSED, outcomes=said,
+                inputs=(), tools=(statements.Tool(name=self.tool, version="0.17.1", environment="certify", lock="4" * 64),),
+                network=self.networks.get(stage, "denied"), verdict=Verdict.ERROR if error else Verdict.PASSED, outcomes=said,
                 findings=tuple(found for found in self.findings if found.control in ids), error=error,
             ),
         )  # fmt: skip
@@ -164,6 +167,26 @@ def test_a_stage_that_ended_in_an_error_is_an_error(release: Release) -> None:
     release.errors["secrets"] = "trufflehog3: printed nothing"
     assert release.data().verdict == "error"
     assert "trufflehog3: printed nothing" in page(release)
+
+
+@pytest.mark.parametrize(
+    ("network", "barrier"),
+    [
+        ("denied", "a barrier of the kernel's around every program"),
+        ("opened", "no barrier that holds"),
+        ("unused", "no program ran"),
+    ],
+)
+def test_every_stage_says_network_and_barrier(
+    release: Release, network: Literal["denied", "opened", "unused"], barrier: str
+) -> None:
+    """Both follow from the stage's statement, stage by stage."""
+    stages = dict.fromkeys(control.stage for control in release.plan.checklist.control)
+    others: Literal["denied", "unused"] = "unused" if network == "denied" else "denied"
+    release.networks = dict.fromkeys(stages, others) | {"audit": network}
+    assert {row.name: row.network for row in release.data().stages} == release.networks
+    row = next(part for part in page(release).split("<tr>") if part.startswith('<th scope="row">audit</th>'))
+    assert f"<td>{network}<small>{barrier}</small></td>" in html.unescape(row)
 
 
 def test_warnings_are_counted_and_shown(release: Release) -> None:
@@ -260,7 +283,7 @@ def test_hostile_values_stay_text(plan: Plan, tmp_path: Path) -> None:
     calm, hostile = Release(plan, tmp_path, seen="calm"), Release(plan, tmp_path, seen=HOSTILE)
     for made, word in ((calm, "calm"), (hostile, HOSTILE)):
         made.findings = (Finding(control="secrets.clean", rule=word, outcome=OutcomeKind.FAILED, message=word, path=word),)
-        made.errors["lock"] = word
+        made.errors["lock"] = made.tool = word
         made.say("model.code", OutcomeKind.FAILED, seen=word, expected=word, remedy=word, evidence=word, warning=word)
     parsed = _Tags(), _Tags()
     for parser, made in zip(parsed, (calm, hostile), strict=True):

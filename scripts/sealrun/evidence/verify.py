@@ -15,7 +15,7 @@ from msgspec import UNSET, Struct
 
 from sealrun import digest, files
 from sealrun.errors import InputMissing, SealrunError, UsageError, VerificationFailed
-from sealrun.evidence import attest, bundle, checklist, disclosure, keys, manifest, sign
+from sealrun.evidence import attest, bundle, checklist, disclosure, keys, manifest, retention, sign
 from sealrun.evidence import trust as believed
 from sealrun.evidence.statement import Resource, StageStatement
 from sealrun.outcome import Finding, Outcome, OutcomeKind, Verdict, verdict
@@ -94,7 +94,7 @@ def verify(
         counted = believed.judge(accepted, signed, release.subject[0].digest.sha256, plan.judged_at)
         lines = _check_checklist(archive, statements, plan)
         key = _member_key(archive, manifest.PUBLIC_KEY)
-        _check_claims(archive, statements, plan, key)
+        _check_claims(archive, statements, plan, key, kept=listed.format == _V1 or _check_retention(archive, plan))
         artifacts = _artifacts(archive)
         report = None if _leaves_out_report(path, rules) else _beside(path, sign.REPORT, limit=sign.MAX_REPORT)
         _check_release(release, archive, report, artifacts.candidate, plan, listed, statements)
@@ -292,8 +292,9 @@ def _check_checklist(
 
 
 def _check_claims(
-    archive: bundle.Archive, statements: Mapping[str, StageStatement], plan: manifest.PlanDocument, key: keys.PublicKey
-) -> None:
+    archive: bundle.Archive, statements: Mapping[str, StageStatement], plan: manifest.PlanDocument, key: keys.PublicKey,
+    *, kept: bool,
+) -> None:  # fmt: skip
     """Judge again what the bundle's own stage claims about the others."""
     said = {stage.predicate.stage: stage for stage in statements.values()}
     locks = {entry.path: entry.sha256 for entry in _described(archive, _LOCK)}
@@ -308,6 +309,7 @@ def _check_claims(
         "evidence.archived": {manifest.CERTIFICATE, manifest.BASELINE_REPORT} <= subjects.keys(),
         "source.commit": bool(plan.source.commit and plan.source.clean),
         "release.key": key in trusted,
+        retention.CONTROL: kept,
     }
     for outcome in said["bundle"].predicate.outcomes:
         if outcome.outcome is not OutcomeKind.FAILED and not outcome.warning and not facts.get(outcome.control, True):
@@ -317,6 +319,12 @@ def _check_claims(
     }:
         raise VerificationFailed(f"{_LOCK}: not the locks that the stage lock judged")
     _check_certificate(archive, subjects)
+
+
+def _check_retention(archive: bundle.Archive, plan: manifest.PlanDocument) -> bool:
+    """Return whether the class that the plan names is meant for production; class and last day must follow from the policy."""
+    there = retention.POLICY in archive.members and retention.POLICY not in archive.withheld
+    return retention.check(plan, archive.read(retention.POLICY) if there else None)
 
 
 def _check_certificate(archive: bundle.Archive, subjects: Mapping[str, digest.Sha256]) -> None:
@@ -398,10 +406,12 @@ def _undone(archive: bundle.Archive, release: sign.ReleaseStatement, *, without_
     if archive.withheld:
         whole = release.subject[0].digest.sha256
         undone.insert(0, f"the whole archive, sha256:{whole}: its signed manifest stands in its place")
-    if without_report:
-        undone.append(f"{sign.REPORT}: its bytes; its digest is signed")
+    if retention.POLICY in archive.withheld:
+        undone.append("that the retention class is the policy's")
     if f"evidence/certify/{manifest.CERTIFICATE}" in archive.withheld:
         undone.append("that the certificate names the files beside it")
+    if without_report:
+        undone.append(f"{sign.REPORT}: its bytes; its digest is signed")
     return tuple(undone)
 
 

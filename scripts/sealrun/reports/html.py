@@ -41,6 +41,11 @@ _LIMITS = (
 )
 
 
+_BARRIERS = {
+    "denied": "a barrier of the kernel's around every program",
+    "opened": "no barrier that holds",
+    "unused": "no program ran",
+}
 _LINK = re.compile(r"(?:evidence|statements|policy)/[A-Za-z0-9._+=@,/-]*|plan\.json")
 
 
@@ -65,7 +70,8 @@ class Line(Struct, frozen=True, kw_only=True):
 
 
 class StageRow(Struct, frozen=True, kw_only=True):
-    """One stage: its verdict, the tools it ran, what its network probes saw, how many files it left."""
+    """One stage: its verdict, the tools it ran, what its network probes saw and what stood between them and it, how many files
+    it left."""
 
     name: str
     verdict: str
@@ -73,6 +79,11 @@ class StageRow(Struct, frozen=True, kw_only=True):
     network: str = "unused"
     files: int = 0
     error: str = ""
+
+    @property
+    def barrier(self) -> str:
+        """What a statement shows of the barrier: behind anything but the kernel's own a stage never says denied."""
+        return _BARRIERS[self.network]
 
 
 class FindingRow(Struct, frozen=True, kw_only=True):

@@ -15,7 +15,6 @@ scan says of every file that goes in), `release.pub` (the key that signs), `mode
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 from msgspec import structs
@@ -23,7 +22,7 @@ from msgspec import structs
 from sealrun import __version__, digest, files, secret_scan
 from sealrun.engines import engine_of
 from sealrun.errors import SealrunError, UsageError, VerificationFailed
-from sealrun.evidence import attest, bundle, checklist, keys, manifest, oms, sign, signers, source, trust
+from sealrun.evidence import attest, bundle, checklist, keys, manifest, oms, retention, sign, signers, source, trust
 from sealrun.evidence.statement import StageStatement, resources
 from sealrun.evidence.verify import verify
 from sealrun.outcome import Judgement, Outcome, OutcomeKind, Verdict, check
@@ -295,9 +294,10 @@ def _checklist(context: Context, said: Mapping[str, StageStatement], outcomes: t
 
 def _retention(context: Context) -> manifest.Retention:
     name = context.plan.release.retention
-    chosen = context.plan.retention.retention[name]
-    until = context.plan.judged_at + timedelta(days=chosen.days)
-    return manifest.Retention(name=name, days=chosen.days, reason=chosen.reason, until=until.isoformat())
+    data = files.read_bytes(context.root / retention.POLICY, "retention")
+    chosen = retention.parse(data, UsageError)[name]  # a verifier reads no other form
+    until = retention.last_day(context.plan.judged_at.isoformat(), chosen.days)
+    return manifest.Retention(name=name, days=chosen.days, reason=chosen.reason, until=until)
 
 
 @dataclass(frozen=True, kw_only=True)
