@@ -34,6 +34,7 @@ SIGNATURE = "certify/certificate/manifest.signature.json"
 SUBJECT = "certify/certificate/records/subject.json"
 RECORDS = "certify/records/candidate.jsonl"
 RECEIPT = "verify/receipt.json"
+FIGURES = "verify/recomputed.json"
 UNREADABLE = "readable evidence"
 
 
@@ -438,6 +439,22 @@ CATALOGUE = (
             control="verify.witnessed", rung="model sha256 of the candidate, scored again"),
     Forgery(target="witness", what="fewer cases than drawn", edit=lambda context: _fewer(at(context, "verify/witness/candidate.jsonl")),
             control="verify.witnessed", rung="cases of the candidate scored again"),
+    Forgery(target="our own figures", what="missing", edit=removed(FIGURES), control="verify.recomputed", rung=UNREADABLE),
+    Forgery(target="our own figures", what="a mean moved", edit=changed(FIGURES, lambda value: value.update(candidate_mean=0.07)),
+            control="verify.recomputed", rung="recomputed.json against the records"),
+    Forgery(target="our own figures", what="the interval moved",
+            edit=changed(FIGURES, lambda value: value["interval"].update(upper=0.9965)),
+            control="verify.recomputed", rung="upper end of the interval"),
+    Forgery(target="our own figures", what="of other losses",
+            edit=changed(FIGURES, lambda value: value["interval"].update(seed=ZERO, upper=0.9965)),
+            control="verify.recomputed", rung="recomputed.json against the records"),
+    Forgery(target="our own figures", what="the interval moved with the certificate's, re-signed by another key, which the statement names",
+            edit=both(changed(FIGURES, lambda value: value["interval"].update(upper=0.9965)), bounds(upper=0.9965),
+                      certificate_signed_by(ANOTHER), lambda context: stated(
+                inputs=lambda _: (statements.Resource(
+                    name="key/invarlock-evidence",
+                    digest=statements.Sha256Set(sha256=keys.fingerprint(keys.private(ANOTHER)))),))(context)),
+            control="verify.invarlock", rung="certificate that the receipt is about"),
 )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 type Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 _PIECE = 1024 * 1024
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
 
 class FileDigest(Struct, frozen=True, kw_only=True, order=True, forbid_unknown_fields=True):
@@ -69,7 +70,7 @@ def of_json(value: Any) -> Sha256:
 
 def canonical_json(value: Any) -> bytes:
     """Return *value* as sorted, compact UTF-8 JSON with a final newline; NaN is refused with ValueError."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    return _CANONICAL(value).encode() + b"\n"
 
 
 def describe_file(path: Path, name: str) -> FileDigest:

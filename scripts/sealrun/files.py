@@ -152,31 +152,37 @@ def read_bytes(path: Path, where: str, *, limit: int = MAX_JSON) -> bytes:
         raise InputMissing(f"{where}: {path} cannot be read ({error.strerror}); make it first or correct the path") from error
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"duplicate key {next(name for name in names if names.count(name) > 1)!r}")
+    return value
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant[:40]} is not JSON")
+
+
+def _short[N](kind: Callable[[str], N]) -> Callable[[str], N]:
+    return lambda text: kind(text) if len(text) <= _MAX_DIGITS else _refuse(f"a number of {len(text)} characters")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if abs(value) != float("inf") else _refuse(text)
+
+
+_STRICT = json.JSONDecoder(  # one for all: to make one takes longer than to read a line
+    object_pairs_hook=_unique, parse_constant=_refuse, parse_int=_short(int), parse_float=_short(_finite)
+)
+
+
 def parse_json(data: bytes, where: str, error: type[SealrunError] = UsageError) -> Any:
     """Return the value of strict JSON. Raises *error* naming *where* for anything else."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        value = dict(pairs)
-        if len(value) != len(pairs):
-            names = [name for name, _ in pairs]
-            raise ValueError(f"duplicate key {next(name for name in names if names.count(name) > 1)!r}")
-        return value
-
-    def refuse(constant: str) -> NoReturn:
-        raise ValueError(f"{constant[:40]} is not JSON")
-
-    def short[N](kind: Callable[[str], N]) -> Callable[[str], N]:
-        return lambda text: kind(text) if len(text) <= _MAX_DIGITS else refuse(f"a number of {len(text)} characters")
-
-    def finite(text: str) -> float:
-        value = float(text)
-        return value if abs(value) != float("inf") else refuse(text)
-
     try:
         text = data.decode("utf-8")
-        value = json.loads(
-            text, object_pairs_hook=unique, parse_constant=refuse, parse_int=short(int), parse_float=short(finite)
-        )
+        value = _STRICT.decode(text)
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()  # lone surrogates cannot be written again
         if text.count("{") + text.count("[") > _MAX_DEPTH and _depth(value) > _MAX_DEPTH:

@@ -33,13 +33,19 @@ _SHAPES = (
 
 def mask_text(text: str, *, shapes: bool = True) -> str:
     """Return *text* with every secret masked; without `shapes` only the known ones."""
-    masked = (_pattern() if shapes else _known()).sub(MASK.encode(), text.encode("utf-8", "surrogatepass"))
-    return masked.decode("utf-8", "surrogatepass")
+    return _masked(text.encode("utf-8", "surrogatepass"), shapes=shapes).decode("utf-8", "surrogatepass")
+
+
+def _masked(data: bytes, *, shapes: bool) -> bytes:
+    if any(form in data for form in _known_forms()):  # most hold none, and the pattern takes long to make
+        data = _known().sub(MASK.encode(), data)
+    return _shapes().sub(MASK.encode(), data) if shapes else data
 
 
 def mask_file(path: Path, *, shapes: bool = True) -> None:
     """Mask every secret in the file *path*; without `shapes` only the known ones. It may be missing."""
-    if path.is_file() and path.stat().st_size:
+    size = path.stat().st_size if path.is_file() else 0
+    if size > _CHUNK or (size and _masked(data := path.read_bytes(), shapes=shapes) != data):
         _mask_file(path, _pattern() if shapes else _known())
 
 
@@ -119,7 +125,12 @@ def _known() -> re.Pattern[bytes]:
 
 @cache
 def _pattern() -> re.Pattern[bytes]:
-    return re.compile(b"|".join((b"(?:" + _known().pattern + b")", *_ungrouped(_SHAPES))))
+    return re.compile(b"|".join((b"(?:" + _known().pattern + b")", _shapes().pattern)))
+
+
+@cache
+def _shapes() -> re.Pattern[bytes]:
+    return re.compile(b"|".join(_ungrouped(_SHAPES)))
 
 
 def _ungrouped(shapes: tuple[bytes, ...]) -> Iterator[bytes]:

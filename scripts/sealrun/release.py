@@ -24,7 +24,7 @@ from sealrun.stage import Context
 
 _LOOK_SECONDS = 0.1
 _NOX_SECONDS = 24 * 3600.0
-_GRACE_SECONDS = 10.0
+_GRACE_SECONDS = 5.0
 _QUOTED_LINES = 5
 _STATES = {"passed": "green", "failed": "bold red", "error": "bold red", "running": "cyan", "waiting": "dim"}
 
@@ -72,12 +72,10 @@ def _run_sessions(context: Context, options: Sequence[str], jobs: str) -> None:
         with Live(console=console.stderr(), refresh_per_second=10, transient=True) as live:
             while not running.ended(within=_LOOK_SECONDS):
                 live.update(_stage_table(context))
-    except KeyboardInterrupt:
-        running.interrupt()
-        running.ended(within=_GRACE_SECONDS)
+    except BaseException:
+        running.stop(within=_GRACE_SECONDS)
         raise
-    finally:
-        running.wait()
+    running.wait()
     console.stderr().print(_stage_table(context))
 
 

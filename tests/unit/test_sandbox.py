@@ -137,12 +137,34 @@ def test_a_hanging_program_ends_with_its_children(place: Path) -> None:
     with pytest.raises(ToolFailed, match="still running after 1 s"):
         run(place, code, timeout=1.0)
     assert (place / "logs" / "probe.stdout").read_text() == "begun\n"
+    assert _alive(marker) == []
+
+
+def test_a_program_deaf_to_interrupts_is_ended_with_its_children(place: Path) -> None:
+    """To stop a program takes no longer than the grace that it was given, however deaf it and its children are."""
+    marker = f"sealrun-test-{os.getpid()}-{time.time_ns()}"
+    code = (
+        "import os, signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        f"if os.fork() == 0: os.setsid()\nx = '{marker}'\nprint('begun', flush=True)\ntime.sleep(60)"
+    )
+    running = sandbox.start(command(place, code))
+    while not (place / "logs" / "probe.stdout").read_text():
+        time.sleep(0.01)
+    began = time.monotonic()
+    running.stop(within=0.2)
+    assert time.monotonic() - began < 10
+    assert _alive(marker) == []
+
+
+def _alive(marker: str) -> list[Path]:
+    """Return the processes that name *marker*, once those that end have ended."""
+    alive: list[Path] = []
     for _ in range(50):
-        alive = [p for p in Path("/proc").glob("[0-9]*/cmdline") if _holds(p, marker)]
+        alive = [path for path in Path("/proc").glob("[0-9]*/cmdline") if _holds(path, marker)]
         if not alive:
             break
         time.sleep(0.05)
-    assert alive == []
+    return alive
 
 
 def _holds(path: Path, marker: str) -> bool:

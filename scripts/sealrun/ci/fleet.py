@@ -30,6 +30,7 @@ FOLDER = "fleet"
 ENVIRONMENT = venvs.Environment(name="fleet", smoke=("python", "-c", "import distributed, fsspec"))
 _SCRIPT = "run_fleet.py"
 _LOOK_SECONDS = 0.05
+_GRACE_SECONDS = 5.0
 _MOST_SECONDS = 7 * 24 * 3600.0
 _EXIT_CODES = tuple(range(256))
 
@@ -210,7 +211,7 @@ def _interrupting(running: Mapping[str, sandbox.Running]) -> Iterator[None]:
         for process in running.values():
             process.interrupt()
         for process in running.values():
-            _end(process)
+            process.stop(within=_GRACE_SECONDS)
 
 
 def _end(process: sandbox.Running) -> str:

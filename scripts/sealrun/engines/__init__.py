@@ -40,9 +40,9 @@ class Engine:
     """`certify` leaves records or windows, `certificate/` and the baseline's report; `judge` answers certify's controls.
 
     `environments` are the engine's own, whatever the plan; runtimes come on top of them.
-    `verify` lets the engine's own verifier look, `checks` are the checks behind verify's controls, `reports` our own figures,
-    `pairs` each case's two losses, where the engine has such; `inputs` and `verify_inputs` are what each reads beyond the
-    release's own files, name to sha256; `decision` is the file of certify's evidence that says what was found.
+    `verify` lets the engine's own verifier look, `checks` are the checks behind verify's controls, `reports` what judging
+    derives, `pairs` each case's two losses, where the engine has such; `inputs` and `verify_inputs` are what each reads
+    beyond the release's own files, name to sha256; `decision` is the file of certify's evidence that says what was found.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Engine:
     judge: Callable[[Context], Judgement]
     verify: Callable[[Context, Work], None]
     checks: Callable[[Context], Mapping[str, Checks]]
-    reports: Callable[[Context], dict[str, bytes]]
+    reports: Callable[[Context], dict[str, bytes]] = lambda _: {}
     pairs: Callable[[Context], Mapping[str, tuple[float, float]]] = _no_pairs
 
 

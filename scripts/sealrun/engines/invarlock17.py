@@ -123,6 +123,5 @@ ENGINE = Engine(
     judge=_judge,
     verify=invarlock17_verify.verify,
     checks=invarlock17_verify.checks,
-    reports=invarlock17_verify.reports,
     pairs=invarlock17_verify.pairs,
 )

@@ -10,6 +10,7 @@ of their own and `invarlock verify certificate --trust-profile trust.json --rece
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 
 from sealrun import digest, files, sandbox, scoring
@@ -40,10 +41,18 @@ def verify(context: Context, work: Work) -> None:
     question = captured.question(context.plan, cases, scored, artifacts.load(context.evidence("model")))
     running = _start_witness(context, work, cases, scored)
     try:
+        _recompute(scored, work)
         pack.verify(context, work, question.policy, question.anchors)
     finally:
         for started in running:
             work.finish(started)
+
+
+def _recompute(scored: Mapping[str, Records], work: Work) -> None:
+    """Leave our own figures, none when they cannot be reached: the outcome of verify.recomputed says why."""
+    with suppress(VerificationFailed):
+        figures = recompute.compare(scored["baseline"].cases, scored["candidate"].cases)
+        files.write_json(work.out / captured_checks.RECOMPUTED, figures)
 
 
 def _start_witness(
@@ -75,16 +84,6 @@ def checks(context: Context) -> Mapping[str, Checks]:
             ("verify.keys", captured_checks.signatures, "signed by certify's evidence key, the receipt by this verifier's"),
         )
     }
-
-
-def reports(context: Context) -> dict[str, bytes]:
-    """Return our own figures as a report, none when they cannot be reached."""
-    try:
-        scored = _scored(context)
-        value = recompute.compare(scored["baseline"].cases, scored["candidate"].cases)
-    except VerificationFailed:
-        return {}  # the outcome of verify.recomputed says why
-    return {"recomputed.json": files.readable_json(value)}
 
 
 def pairs(context: Context) -> Mapping[str, tuple[float, float]]:

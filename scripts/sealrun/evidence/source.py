@@ -5,6 +5,7 @@ repository or no commit is an answer (None), not an error.
 """
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from sealrun import files, sandbox, settings
@@ -13,6 +14,9 @@ from sealrun.evidence.manifest import Source
 
 _NO_REPOSITORY = 128
 _SECONDS = 60.0
+_STATUS = ("status", "--porcelain=v2", "--branch", "-z", "--no-renames", "--untracked-files=normal")
+_COMMIT = "# branch.oid "
+_FIELDS = {"1": 8, "u": 10, "?": 1}  # changed, unmerged, not tracked: what stands before the path
 _STEADY = ("-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}")
 
 
@@ -21,15 +25,24 @@ def look(root: Path, ignored: Path, networks: list[sandbox.Network] | None = Non
 
     What the probes of the programs run saw is added to *networks*. Raises ToolFailed.
     """
-    seen = networks if networks is not None else []
-    commit = _git(root, seen, "rev-parse", "--verify", "--quiet", "HEAD")
-    if commit is None:
-        return Source(commit=None, clean=False), ()
     below = ignored.relative_to(root) if ignored.is_relative_to(root) and ignored != root else None
     without = ("--", ".", f":(exclude){below.as_posix()}") if below else ()
-    status = _git(root, seen, "status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=normal", *without) or ""
-    changed = tuple(sorted(line[3:] for line in status.split("\0") if line))
-    return Source(commit=commit.strip(), clean=not changed), changed
+    said = _git(root, networks if networks is not None else [], *_STATUS, *without)
+    commit, changed = _read((said or "").split("\0"))
+    if commit is None:
+        return Source(commit=None, clean=False), ()
+    return Source(commit=commit, clean=not changed), changed
+
+
+def _read(lines: Iterable[str]) -> tuple[str | None, tuple[str, ...]]:
+    """Return the commit and the paths that differ from it, of git's own lines. Source: git-status(1), porcelain version 2."""
+    commit, changed = None, []
+    for line in filter(None, lines):
+        if line.startswith(_COMMIT):
+            commit = line.removeprefix(_COMMIT)
+        elif fields := _FIELDS.get(line[0]):
+            changed.append(line.split(" ", fields)[fields])
+    return (None if commit == "(initial)" else commit), tuple(sorted(changed))
 
 
 def _git(root: Path, networks: list[sandbox.Network], *arguments: str) -> str | None:

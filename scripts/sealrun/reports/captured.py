@@ -9,6 +9,7 @@ trust_inputs_v2).
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -23,14 +24,14 @@ EXACT_MATCH = "exact_match"  # beside it, where the data has references
 VERIFIER = "sealrun-verify"
 
 
-class Question(Struct, frozen=True, kw_only=True):
+class Question(Struct, frozen=True, kw_only=True, dict=True):
     """What InvarLock is asked: two runs and the policy to compare them under."""
 
     baseline: dict[str, Any]
     candidate: dict[str, Any]
     policy: dict[str, Any]
 
-    @property
+    @cached_property
     def anchors(self) -> "Anchors":
         """The digests that evidence about this question must carry."""
         sides = {"baseline": named(self.baseline), "subject": named(self.candidate)}
@@ -215,10 +216,15 @@ def _row(record: Record, case: Case, shared: Mapping[str, Any]) -> dict[str, Any
             "logprob_sum": record.logprob_sum,
             "token_count": record.token_count,
             "utf8_byte_count": record.utf8_byte_count,
-            "input_digest": named(case.prompt),
-            "reference_digest": named(case.text),
+            "input_digest": _text(case.prompt),
+            "reference_digest": _text(case.text),
         }
     return row
+
+
+@lru_cache(maxsize=16384)  # both runs are about the same texts
+def _text(text: str) -> str:
+    return named(text)
 
 
 def _planned(case: Case) -> dict[str, Any]:

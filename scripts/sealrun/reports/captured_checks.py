@@ -24,6 +24,7 @@ from sealrun.reports.ladder import Rung, at_least, different, near, same
 from sealrun.reports.records import Case, Records, parse_records, report, require_cases
 
 EVIDENCE_KEY = "invarlock-evidence"
+RECOMPUTED = "recomputed.json"  # our own figures, as verify leaves them
 _SIDES = {"baseline": "baseline", "candidate": "subject"}
 _PACK = {
     "baseline": "records/baseline.json",
@@ -207,7 +208,11 @@ def figures(evidence: Evidence) -> Iterator[Rung]:
         written = files.read_bytes(evidence.certify / f"{side}-report.json", "certify")
         wanted = report(records, role=side, models=found.model(side))
         yield same(f"{side}-report.json against the records", digest.of_bytes(written), digest.of_bytes(wanted))
-    ours = recompute.compare(scored["baseline"].cases, scored["candidate"].cases)
+    kept = files.decode(
+        files.read_bytes(evidence.verify / RECOMPUTED, "verify"), recompute.Comparison, RECOMPUTED, VerificationFailed
+    )
+    ours = recompute.compare(scored["baseline"].cases, scored["candidate"].cases, known=kept.interval)
+    yield same(f"{RECOMPUTED} against the records", kept, ours)
     theirs = evidence.comparison.metrics[0]
     for name, got, wanted_number in (
         ("baseline mean", theirs.baseline_mean, ours.baseline_mean),

@@ -55,7 +55,8 @@ def _logical_lines(text: str) -> Iterator[tuple[str, int]]:
         if raw.endswith("\\") and not comment:
             parts.append(raw[:-1])
             continue
-        line = _COMMENT.sub("", "".join([*parts, f" {raw}" if comment else raw])).strip()
+        line = "".join([*parts, f" {raw}" if comment else raw])
+        line = (_COMMENT.sub("", line) if "#" in line else line).strip()
         parts = []
         if line:
             yield line, begins

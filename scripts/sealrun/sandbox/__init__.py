@@ -40,7 +40,7 @@ _OPEN = "none"  # the barrier of a program that was given the network
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
-    """A started program; `wait` must be called exactly once. `alive` reads nothing, and ends, when its supervisor has."""
+    """A started program; one of `wait` and `stop` must be called, once. `alive` ends when its supervisor has."""
 
     command: Command
     barrier: str
@@ -57,8 +57,6 @@ class Running:
             in_time = self.ended(within=self.started + command.timeout - clock.seconds())
         finally:
             status, said = self._end()
-            masking.mask_file(command.stdout, shapes=False)  # often read by machine: no guessing there
-            masking.mask_file(command.stderr)
         seconds = clock.seconds() - self.started
         if not in_time:
             raise ToolFailed(_complaint(command, f"still running after {command.timeout:.0f} s, ended"))
@@ -78,8 +76,16 @@ class Running:
             barrier=self.barrier,
         )  # fmt: skip
 
+    def stop(self, *, within: float) -> None:
+        """Interrupt the program and all it started; what has not ended by itself *within* that many seconds is ended."""
+        try:
+            self.interrupt()
+            self.ended(within=within)
+        finally:
+            self._end()
+
     def interrupt(self) -> None:
-        """Send the program and all it started an interrupt; they are given the chance to end by themselves."""
+        """Send the program and all it started an interrupt, and go on."""
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGINT)
 
@@ -97,6 +103,8 @@ class Running:
                 end(self.pid, signal.SIGKILL)
         os.close(self.alive)
         status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        masking.mask_file(self.command.stdout, shapes=False)  # often read by machine: no guessing there
+        masking.mask_file(self.command.stderr)
         return status, _drain(self.report)
 
 

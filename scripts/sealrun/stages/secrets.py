@@ -9,7 +9,8 @@ until a date.
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
 from pathlib import Path
 
 from msgspec import structs
@@ -67,12 +68,17 @@ def _list(context: Context) -> tuple[Listing, dict[str, Path]]:
     found: list[digest.FileDigest] = []
     places: dict[str, Path] = {}
     skipped: dict[str, str] = {}
+
+    @cache  # for as long as this list is made
+    def outside(root: Path, folder: Path) -> bool:
+        return not folder.resolve().is_relative_to(root.resolve())
+
     for name, (root, path) in sorted(_named(context).items()):
         if reason := next((why for prefix, why in excluded.items() if _below(name, prefix)), ""):
             skipped[name] = f"{_EXCLUDED}: {reason}"
         elif context.targets and "/.git/objects/" in f"/{name}":
             skipped[name] = _GIT_OBJECTS
-        elif reason := _unreadable(root, path):
+        elif reason := _unreadable(path, partial(outside, root)):
             skipped[name] = reason
         else:
             try:
@@ -90,11 +96,11 @@ def _below(name: str, prefix: str) -> bool:
     return name == prefix or name.startswith(prefix.rstrip("/") + "/")
 
 
-def _unreadable(root: Path, path: Path) -> str:
-    """Return why *path* is not scanned, empty when it is a regular file inside *root*."""
+def _unreadable(path: Path, outside: Callable[[Path], bool]) -> str:
+    """Return why *path* is not scanned, empty when it is a regular file whose folder is not *outside* of what is judged."""
     try:
         mode = path.lstat().st_mode
-        if stat.S_ISLNK(mode) or not path.resolve().is_relative_to(root.resolve()):
+        if stat.S_ISLNK(mode) or outside(path.parent):
             return _LINK
     except OSError as error:
         return f"cannot be read ({error.strerror})"
@@ -137,9 +143,11 @@ def _past(context: Context) -> Past | None:
     root = _repository(context)
     if root is None:
         return None
-    every = ("--all",) if context.targets or context.since else ()  # a release is of one commit, whatever else a clone holds
-    shallow, *tips = secret_scan.git(root, "rev-parse", "--is-shallow-repository", *every).decode("ascii").split()
-    head = secret_scan.git(root, "rev-parse", "--quiet", "--verify", "HEAD", unborn=True).decode("ascii").split()
+    # a release is of one commit, whatever else a clone holds; what is reachable from here is what a change brings
+    every = ("--all",) if context.targets and not context.since else ()
+    asked = ("rev-parse", "--is-shallow-repository", *every)
+    said = secret_scan.git(root, *asked, "HEAD", unborn=True) or secret_scan.git(root, *asked)  # there may be no commit yet
+    shallow, *tips = said.decode("ascii").split()
     since = ""
     if context.since:
         since = (
@@ -151,8 +159,7 @@ def _past(context: Context) -> Past | None:
         )
         if not since:
             raise UsageError(f"--since: got {context.since!r}, expected a commit of {root}; fetch it or name another")
-        tips = []  # what is reachable from here is what the change brings
-    reached = sorted({*tips, *head})
+    reached = sorted(set(tips))
     return Past(tips=tuple(reached), since=since, shallow=shallow == "true") if reached else None
 
 

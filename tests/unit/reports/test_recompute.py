@@ -102,3 +102,13 @@ def test_the_interval_is_that_of_its_seed() -> None:
     assert one.seed != recompute.interval({**pairs, "3": (4.0, 5.1)}).seed
     same = recompute.interval({case: (left, left) for case, (left, _) in pairs.items()})
     assert (same.lower, same.upper) == (1.0, 1.0)
+
+
+def test_an_interval_known_already_counts_for_its_own_losses_alone() -> None:
+    """One kept from earlier is the answer for the very losses that it was drawn from, and for no others."""
+    pairs = {str(number): (1.0 + number, 2.0 + number) for number in range(20)}
+    others = {**pairs, "3": (4.0, 5.1)}
+    kept = msgspec.structs.replace(recompute.interval(pairs), upper=9.0)
+    assert recompute.interval(pairs, known=kept) is kept
+    assert recompute.interval(others, known=kept) == recompute.interval(others)
+    assert recompute.interval(pairs, 100, known=kept) == recompute.interval(pairs, 100)
