@@ -117,23 +117,30 @@ def _prompt(line: dict[str, Any], field: str, where: str) -> str:
     return prompt
 
 
-@lru_cache(maxsize=4)  # pure; one verdict asks for the same records several times
 def parse_records(data: bytes, where: str, error: type[SealrunError] = ToolFailed) -> Records:
     """Return the records in *data*. Raises *error*."""
+    try:
+        return _parsed(data)
+    except ToolFailed as problem:
+        raise error(f"{where}: {problem}") from problem
+
+
+@lru_cache(maxsize=4)  # pure; one verdict asks for the same records several times
+def _parsed(data: bytes) -> Records:
     first, newline, rest = data.partition(b"\n")
     if not newline:
-        raise error(f"{where}: got {len(data)} bytes without a header line; the scorer wrote no records")
-    header = files.decode(first, Header, f"{where}, line 1", error)
-    records = Records(header=header, cases=tuple(_decoded(rest, Record, where, error, first=2)))
+        raise ToolFailed(f"got {len(data)} bytes without a header line; the scorer wrote no records")
+    header = files.decode(first, Header, "line 1", ToolFailed)
+    records = Records(header=header, cases=tuple(_decoded(rest, Record, "records", ToolFailed, first=2)))
     if header.cases != len(records.cases):
-        raise error(f"{where}: got {len(records.cases)} records, expected {header.cases}; the file is cut short")
+        raise ToolFailed(f"got {len(records.cases)} records, expected {header.cases}; the file is cut short")
     for record in records.cases:
         if record.model_sha256 != header.model_sha256:
-            raise error(f"{where}: case {record.id} was scored by {record.model_sha256}, the file by {header.model_sha256}")
+            raise ToolFailed(f"case {record.id} was scored by {record.model_sha256}, the file by {header.model_sha256}")
         if (record.logprob_sum is None) == (record.error is None):
-            raise error(f"{where}: case {record.id} needs either a log probability or an error")
+            raise ToolFailed(f"case {record.id} needs either a log probability or an error")
         if record.logprob_sum is not None and not (math.isfinite(record.logprob_sum) and record.token_count):
-            raise error(f"{where}: case {record.id} has {record.logprob_sum} over {record.token_count} tokens")
+            raise ToolFailed(f"case {record.id} has {record.logprob_sum} over {record.token_count} tokens")
     return records
 
 
