@@ -23,7 +23,8 @@ CODE = re.compile(
     r"clj|dart|vue|svelte|groovy|ps1|psm1|vb|fs|sol|proto|graphql|css|scss|less|sql|ipynb|tf)$"
 )
 SETTINGS = re.compile(
-    r"(?i)\.(ya?ml|ini|cfg|conf|cnf|config|properties|props|env|toml|tfvars|json5?|xml|plist|sh|bash|zsh|fish|service|rc|settings|cmd|bat|reg)"
+    r"(?i)\.(ya?ml|ini|cfg|conf|cnf|config|properties|props|env|toml|tfvars|json5?|xml|plist|sh|bash|zsh|fish|service|rc|settings|cmd|bat|reg|"
+    r"sls|rsc|hcl|exp|ovpn|nmconnection|xcconfig)"
     r"(\.\w+)?$|(^|/)[^/.]+$|(^|/)\.[^/]+$"
 )
 LOCALE = re.compile(
@@ -41,13 +42,13 @@ OPENAPI = frozenset(
 )
 FILLED = re.compile(
     r"(?i)change.{0,3}(me|this|it|now)|place.?holder|\byour\b|your[-_ ]|[-_]your|<[^>]*>|redacted|\bdummy\b|dummy[-_]|replace[-_ ]?(me|this|with)|"
-    r"\btodo\b|\bfixme\b|insert[-_ ]|_here\b|-here\b| here$|\bexample|EXAMPLE|x{5,}|\*{3,}|\.{3}|\bfake|fake[-_]|not[-_ ]?a[-_ ]?real|put[-_ ]your|"
+    r"anonymous|\banon(cvs|svn|hg|git)\b|\btodo\b|\bfixme\b|insert[-_ ]|_here\b|-here\b| here$|\bexample|EXAMPLE|x{5,}|\*{3,}|\.{3}|\bfake|fake[-_]|not[-_ ]?a[-_ ]?real|put[-_ ]your|"
     r"\{\w+:[0-9]*\}|my[-_]?(api[-_]?key|secret[-_]?key|token|password)$|^(test|sample|mock)[-_]?(token|key|secret|password|api[-_]?key)?[0-9]{0,3}$|"
     r"^(password|passw0rd|secret|token|apikey)[-_]?[0-9]?$|^some[-_]|^the[-_]"
 )
 FILLED_PASSWORD = re.compile(
-    r"(?i)change[-_ ]?(me|this|it)|place.?holder|\byour[-_ ]?|^<.*>?$|redacted|replace[-_ ]?(me|this|with)|\btodo\b|[-_ ]here$|^x{3,}$|^\*+$|^\.+$|"
-    r"^(null|none|nil|undefined|true|false|yes|no|on|off|required|optional|string|password_here|empty|prompt|ask|keychain|-+)$|put your unique phrase"
+    r"(?i)change[-_ ]?(me|this|it|now)(?![a-z0-9])|place.?holder|\byour[-_ ]?|^<.*>?$|redacted|replace[-_ ]?(me|this|with)|\btodo\b|[-_ ]here$|^x{3,}$|^\*+$|^\.+$|"
+    r"^(null|none|nil|undefined|true|false|yes|no|on|off|required|optional|string|password_here|empty|(my|npm)?[-_]?(auth)?[-_]?token[0-9]?|prompt|ask|keychain|-+)$|put your unique phrase"
 )
 COUNTING = re.compile(r"(?i)0123456789|1234567890|abcdefghij|abcdef0123|deadbeef|qwertyuiop")
 REFERENCE = re.compile(
@@ -60,7 +61,10 @@ REFERENCE = re.compile(
 PLACE = re.compile(
     r"^(~|\.{1,2})?/[\w./@+-]*$|^[A-Za-z]:\\|^[\w-]+(/[\w.-]+)+\.\w{1,5}$|(?i:^(https?|ftp|ssh|git|wss?|file|urn|data|mailto):)|\.(pem|key|crt|txt|json|ya?ml|py|js|php|html?|md|png|svg|so)$"
 )
-WORDS = re.compile(r"^[A-Za-z]+([-_.:/ ]+[A-Za-z]+)*[-_.:]?(v?[0-9]{1,3})?$")
+WORDS = re.compile(r"^_{0,2}[A-Za-z]+([-_.:/ ]+[A-Za-z]+)*[-_.:]?(v?[0-9]{1,3})?$")
+CAMEL = re.compile(  # words, not letters at random; no run can be cut in two, so a long one costs no more
+    r"^([A-Z][a-z]{2,}(?![a-z])|(?<![A-Za-z])[a-z]{2,}(?![a-z])|(?<![A-Z])[A-Z]+(?![a-z])|(?<![0-9])[0-9]{1,4}(?![0-9])|[._*/-])+$"
+)
 CALL = re.compile(r"^\s?[(\[]|^\s*(\.\w+)+\(|^\s*\+\s*\w")
 NOT_SECRET_NAME = re.compile(
     r"(?i)public|hash|digest|sha[0-9]|checksum|integrity|fingerprint|csrf|xsrf|next_?page|page_?token|continuation|cancellation|"
@@ -77,6 +81,11 @@ SAID_SOMEWHERE = re.compile(SAID_SECRET.pattern.removesuffix(r"\s*\W{0,3}$"))
 TABLE = 400  # lines before a row in which its table is looked for
 KEY_LINES = 400  # a longer key or table is known by its beginning
 KEY_BODY = re.compile(r"^[A-Za-z0-9+/=]{32,}($|\W)")
+FOLLOWING = {  # for a head: what the secret below it is preceded by, and how many lines that may take
+    "call": (re.compile(r"""\w+\(\s*(?:["'][^"'\n]{1,100}["']|[\w.]{1,60})\s*,\s*["']([^"'\n]{4,200})["']\s*[,)]"""), 6),
+    "value": (re.compile(r'"\w+"\s*:\s*"[^"]+"\s*,\s*"(?:value|(?:current|initial)_?[vV]alue)"\s*:\s*"([^"\\\n]{4,300})"'), 2),
+    "inline": (re.compile(r"\s*<auth-user-pass>\s*\n\s*\S+\s*\n\s*(?!</)(\S+)"), 3),
+}
 DOCUMENTED = (
     "eyJzdWIiOiIxMjM0NTY3ODkw",
     "4eC39HqLyjWDarjtT1zdp7dc",
@@ -171,6 +180,14 @@ def assigned(secret: str, place: Place) -> str:
             return why
     about_password = re.search(r"(?i)pass|pwd", key) or not place.key
     return as_password(secret, place) if about_password else as_key(secret, place, key)
+
+
+def hosted(secret: str, place: Place) -> str:
+    """Judge what stands near the name of a forge: an id of an object is none unless something says that it is a secret."""
+    near = place.line[max(0, place.start - 40) : place.end]
+    said = re.search(r"(?i)token|secret|passw|[-_ ]key|\bpat\b|auth|credential|bearer", near)
+    run = re.search(r"[0-9a-zA-Z]{35,40}\W*$", secret)
+    return "digest" if run and not said and HEX.match(run[0].strip("\"'` ")) else assigned(secret, place)
 
 
 def filled(secret: str, key: str) -> bool:
@@ -270,8 +287,29 @@ def key_block(_: str, place: Place) -> str:
     return "no key follows"
 
 
-def whole(check: str, secret: str, place: Place) -> str:
-    """Return what a fingerprint is of: of a key also its body, since the first line of every key is the same."""
+def following(check: str, place: Place) -> tuple[str, Place] | None:
+    """Return the secret that stands below the head that was matched, and its own place."""
+    pattern, count = FOLLOWING[check]
+    text = "\n".join([place.line[place.start :], *place.lines[place.at + 1 : place.at + count]])
+    said = pattern.match(text)
+    if said is None:
+        return None
+    start = said.start(1)
+    row, column = text.count("\n", 0, start), start - text.rfind("\n", 0, start) - 1
+    column += 0 if row else place.start
+    return said[1], place._replace(at=place.at + row, start=column, end=column + len(said[1]))
+
+
+def whole(check: str, secret: str, place: Place) -> tuple[int, str]:
+    """Return what a fingerprint is of, and its line: of a head the secret below it, of a key also its body, since the first
+    line of every key is the same."""
+    if check in FOLLOWING and (found := following(check, place)):
+        return found[1].at, found[0]
+    return place.at, bodied(check, secret, place)
+
+
+def bodied(check: str, secret: str, place: Place) -> str:
+    """Return *secret*, of a key or of copied rows with what follows."""
     if check not in ("key", "copy"):
         return secret
     rest = place.line[place.end :].replace("\\n", "\n").replace("\\r", "")
@@ -334,6 +372,61 @@ def subversion(secret: str, place: Place) -> str:
     return password(secret, place) if said else "no password"
 
 
+def literal(secret: str, place: Place) -> str:
+    """Judge a literal that stands where a call takes a password: weak ones count."""
+    if SAMPLE.search(place.path) or filled(secret, place.key):
+        return "placeholder"
+    if REFERENCE.search(secret) or PLACE.search(secret) or CALL.search(place.line[place.end + 1 :]):
+        return "reference"
+    return "prose" if re.search(r"\s", secret) else ""
+
+
+def answer(secret: str, place: Place) -> str:
+    """Judge what a script types: a password where it waited for the prompt of one."""
+    near = "\n".join([*place.lines[max(0, place.at - 2) : place.at], place.line[: place.start]])
+    return literal(secret, place) if re.search(r"(?i)expect.{0,80}pass", near) else "no password"
+
+
+def call(_: str, place: Place) -> str:
+    """Judge the head of a call whose literals stand below."""
+    found = following("call", place)
+    return assigned(*found) if found else "no password"
+
+
+def value(_: str, place: Place) -> str:
+    """Judge a name: its value stands after it."""
+    found = following("value", place)
+    return assigned(*found) if found else "no password"
+
+
+def inline(_: str, place: Place) -> str:
+    """Judge the head of a block with a user and a password."""
+    found = following("inline", place)
+    return password(*found) if found else "no password"
+
+
+def account(secret: str, place: Place) -> str:
+    """Judge the second of the two lines of a file that holds a user and a password, and nothing else."""
+    lines = [line.strip() for line in place.lines if line.strip()]
+    if len(lines) != 2 or secret != lines[1] or place.line.strip() != secret:
+        return "no account"
+    if not re.fullmatch(r"[\w.@+\\-]{1,64}", lines[0]) or lines[0] == secret or is_expression(secret, place):
+        return "no account"
+    weak = WORDS.match(secret) and not re.search("[0-9]", secret) and not re.search(r"(?i)vpn|user-?pass", place.path)
+    return "word" if weak else password(secret, place)
+
+
+def store(_secret: str, _place: Place) -> str:
+    """A store of keys is one by its bytes alone."""
+    return ""
+
+
+def phrase(secret: str, _: Place) -> str:
+    """Judge the words of a wallet: those of documentation repeat themselves."""
+    words = secret.split()
+    return "placeholder" if len(set(words)) < 0.8 * len(words) or "abandon" in words[:2] else ""
+
+
 def session(secret: str, place: Place) -> str:
     """Judge the option `secret`: that of a session."""
     near = " ".join(place.lines[max(0, place.at - 5) : place.at + 1])
@@ -367,6 +460,7 @@ def alone(secret: str, place: Place) -> str:
         or UUID.match(secret)
         or not mixed
         or WORDS.match(secret)
+        or CAMEL.match(secret)
         or PLACE.search(secret)
         or re.search(r"^--|^sha\d+-|[\w-]+@|\.\w+\(|://", secret)
         or re.search(
@@ -397,4 +491,6 @@ CHECKS: dict[str, Callable[[str, Place], str]] = {
     "token": token, "password": password, "directive": directive, "environment": environment, "assigned": assigned, "url": url,
     "key": key_block, "jwk": jwk, "pair": pair, "public": public, "opaque": opaque, "alone": alone, "row": row, "session": session,
     "table": table, "command": command, "copy": copy, "subversion": subversion,
+    "literal": literal, "answer": answer, "call": call, "value": value, "inline": inline, "account": account, "phrase": phrase, "store": store,
+    "hosted": hosted,
 }  # fmt: skip

@@ -1,7 +1,8 @@
 """Text to hits: filter, confirm, judge, look one layer deeper.
 
 Rules: a hit is what a rule matched, judged by its context and left by policy's allow list; of two that overlap on a line the
-more specific names it; what was matched and set aside is counted by reason; base64, hex and URL encoding are undone twice.
+more specific names it; what was matched and set aside is counted by reason; base64, hex, URL encoding and the octal escapes
+of a command history are undone twice.
 """
 
 import base64
@@ -20,6 +21,8 @@ from sealrun.inside.secret_text import OVERLAP, Part, Skipped, lines_of
 LAYERS = 2
 LONG = 64 * 1024  # characters; a longer line is judged in parts that overlap
 RUN = re.compile(r"[A-Za-z0-9+/_-]{20,}={0,2}")
+OCTAL = re.compile(r"\\([0-3][0-7]{2})")
+WHOLE_LINE = ("url", "octal")  # layers that a line has as a whole
 PRAGMA = re.compile(r"(?i)\b(nosecret|gitleaks:allow|pragma: ?allowlist secret|trufflehog:ignore|kingfisher:ignore)\b")
 
 
@@ -102,10 +105,12 @@ class Engine:
         allowed: Counter[str],
         ours: frozenset[int] | None = None,
         depth: int = 0,
+        *,
+        named: bool = True,
     ) -> Iterator[tuple[int, Rule | None, str, tuple[str, ...]]]:
         """Yield each secret of *text*: its line from 0, its rule (None: an inline comment takes it), itself, and the layers it
-        was under."""
-        lines, asked = self.ask(text, path if depth == 0 else "")
+        was under; `named` says whether it still is the text of a file of that name, rather than one hidden in it."""
+        lines, asked = self.ask(text, path if named else "")
         for at in sorted(asked if ours is None else asked.keys() & ours):
             numbers = asked[at]
             taken: list[tuple[int, int]] = []
@@ -123,7 +128,8 @@ class Engine:
                 else:
                     taken.append((match.start, match.end))
                     plain.add(match.secret)
-                    yield at, rule, whole(rule.check, match.secret, place), ()
+                    row, secret = whole(rule.check, match.secret, place)
+                    yield row, rule, secret, ()
             if depth < LAYERS and (self.rules.filter is None or numbers & HIDING):
                 yield from self.deeper(lines[at], at, path, taken, plain, depth, aside, allowed)
 
@@ -171,9 +177,9 @@ class Engine:
     ) -> Iterator[tuple[int, Rule | None, str, tuple[str, ...]]]:
         """Yield what *line* holds under an encoding, and not in *plain* sight."""
         for layer, start, end, text in decoded(line):
-            if layer == "url" or not any(start < stop and begin < end for begin, stop in taken):
+            if layer in WHOLE_LINE or not any(start < stop and begin < end for begin, stop in taken):
                 self.decoded[layer] += 1
-                for _, rule, secret, layers in self.found(text, path, aside, allowed, depth=depth + 1):
+                for _, rule, secret, layers in self.found(text, path, aside, allowed, depth=depth + 1, named=layer == "octal"):
                     if rule is None or secret.partition("\n")[0] not in plain:
                         yield at, rule, secret, (layer, *layers)
 
@@ -202,6 +208,8 @@ def decoded(line: str) -> Iterator[tuple[str, int, int, str]]:
     """Yield each encoded text of *line*: how, from where to where, and what it says."""
     if line.count("%") >= 2 and re.search(r"%[0-9A-Fa-f]{2}.*%[0-9A-Fa-f]{2}", line) and len(line) <= LONG:
         yield "url", 0, len(line), unquote(line)
+    if r"\040" in line and len(line) <= LONG:
+        yield "octal", 0, len(line), OCTAL.sub(lambda match: chr(int(match[1], 8)), line)
     for run in RUN.finditer(line):
         text = run[0]
         for layer, data in (("hex", from_hex(text)), ("base64", from_base64(text))):

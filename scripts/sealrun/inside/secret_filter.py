@@ -28,6 +28,7 @@ _STARTS = {  # no rules: where text begins that may hide another; of base64 and 
     "base64": f"{_RUN}(?:[{_letters(32)}][{_letters(8)}][{_letters(2)}][A-Za-z0-9+/_-]){{4}}[A-Za-z0-9+/_-]{{4}}",
     "hex": rf"{_RUN}(?:[0-7][0-9A-Fa-f]){{12}}",
     "url": r"%[0-9A-Fa-f]{2}",
+    "octal": r"\\040",
 }
 HIDING = frozenset(range(-len(_STARTS), 0))
 

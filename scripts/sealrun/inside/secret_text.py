@@ -1,13 +1,16 @@
 """Bytes to text: every encoding, every archive, to a depth and a size.
 
 Rules: nothing is read whole that may be large; an archive is opened in memory or on a spooled file, never unpacked to a path;
-what is not opened is said with the reason; of binary data the printable strings are the text.
+what is not opened is said with the reason; of binary data the printable strings are the text, and of a store of keys a line
+that says so: it begins with a NUL, which no other line can.
 """
 
 import bz2
 import codecs
 import gzip
+import hashlib
 import io
+import itertools
 import lzma
 import re
 import tarfile
@@ -24,6 +27,20 @@ SPOOLED = 32 * 1024 * 1024  # bytes of an inner archive that are kept in memory
 OVERLAP = 4 * 1024  # characters that the parts of a line too long share
 OPEN_RUN = re.compile(rb"[\t\x20-\x7e\x00]+\Z")
 STRINGS = re.compile(rb"[\t\x20-\x7e]{6,}|(?:[\t\x20-\x7e]\x00){6,}")
+STORES = (  # what each begins with, and for some what else must be in it
+    ("keepass", rb"\x03\xd9\xa2\x9a[\x65-\x67]\xfb\x4b\xb5", b""),
+    ("java", rb"(?:\xfe\xed\xfe\xed|\xce\xce\xce\xce)\0{3}[\x01\x02].{4}\0{3}[\x01\x03]", b""),  # the first entry: a key
+    ("nss", rb"SQLite format 3\0(?=.*nssPrivate)", b"password"),
+    ("nss", rb"\0\x06\x15\x61(?=.*global-salt)", b"password-check"),
+    ("pkcs12", rb"\x30[\x80-\x84].{0,4}\x02\x01\x03\x30", b"*\x86H\x86\xf7\r\x01\x0c\n\x01\x02"),  # a shrouded key
+    ("pkcs12", rb"\x30[\x80-\x84].{0,4}\x02\x01\x03\x30", b"*\x86H\x86\xf7\r\x01\x0c\n\x01\x01"),  # a key
+    ("der", rb"\x30\x82..\x02\x01\0(?:\x02\x82|\x30.\x06.(?:\*\x86H\x86\xf7\r\x01\x01|\*\x86H\xce=\x02\x01))", b""),
+    ("der", rb"\x30\x2e\x02\x01\0\x30\x05\x06\x03\x2b\x65[\x6e-\x71]\x04", b""),  # of Ed25519 and its kin
+    ("der", rb"\x30[\x80-\x84].{0,3}?\x30.{1,2}?\x06\x09\*\x86H\x86\xf7\r\x01\x05", b""),  # under a passphrase
+    ("der", rb"\x30[\x20-\x7f\x81].{0,2}?\x02\x01\x01\x04[\x20\x30\x42]", b"\x06"),  # of an elliptic curve
+    ("kerberos", rb"\x05\x02\0\0[\0-\x03].\0[\x01-\x05]\0[\x02-\x60][A-Z0-9.-]{2}", b""),
+    ("tor", rb"== ed25519v1-secret: type0 ==\0{3}", b""),
+)
 BREAKS = "\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"  # what str.splitlines breaks at besides the newline
 BROKEN = (
     zipfile.BadZipFile,
@@ -146,11 +163,21 @@ def texts(stream: IO[bytes], member: str) -> Iterator[Part]:
     data = stream.read(PIECE)
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         yield from numbered(member, "utf-16", decoded(data, stream, codecs.getincrementaldecoder("utf-16")("replace")))
-    elif b"\0" in data:
-        yield from (part._replace(first=None) for part in numbered(member, "strings", strings(data, stream)))
+    elif (said := store(data)) or b"\0" in data:
+        pieces = strings(data, stream)
+        if said:
+            pieces = itertools.chain([said], pieces)
+        yield from (part._replace(first=None) for part in numbered(member, "strings", pieces))
     else:
         read_as, encoding = ("text", "utf-8-sig") if is_utf8(data, len(data) < PIECE) else ("latin-1", "latin-1")
         yield from numbered(member, read_as, decoded(data, stream, codecs.getincrementaldecoder(encoding)("replace")))
+
+
+def store(data: bytes) -> str:
+    """Return the line that says which store of keys *data* begins, "" for none."""
+    kinds = (kind for kind, head, besides in STORES if re.match(head, data, re.DOTALL) and besides in data)
+    kind = next(kinds, "")
+    return f"\0store {kind} {hashlib.sha256(data).hexdigest()}\n" if kind else ""
 
 
 def is_utf8(data: bytes, whole: bool) -> bool:

@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 from sealrun import digest, files
 from sealrun.errors import UsageError
 
-_Layer = Literal["archive", "base64", "hex", "url"]
+_Layer = Literal["archive", "base64", "hex", "octal", "url"]
 LISTING = "listing.json"
 SCAN = "scan.json"
 

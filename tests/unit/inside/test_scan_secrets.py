@@ -8,7 +8,7 @@ import pytest
 
 from sealrun.inside import secret_text
 from sealrun.inside.scan_secrets import fingerprint
-from sealrun.inside.secret_context import CHECKS, Place, why_not
+from sealrun.inside.secret_context import CHECKS, Place, whole, why_not
 from sealrun.inside.secret_engine import decoded, fits
 from sealrun.inside.secret_text import Part, Skipped, lines_of, parts
 
@@ -106,6 +106,7 @@ def test_what_only_begins_like_an_archive_is_read_as_it_is() -> None:
         ("x cGFzc3dvcmQgaXMgc2FpZA== y", "base64", "password is said"),
         ("x " + b"password is said".hex(), "hex", "password is said"),
         ("password%20is%20said", "url", "password is said"),
+        (r"password\040is\040said", "octal", "password is said"),
     ],
 )
 def test_encodings_are_undone(line: str, layer: str, said: str) -> None:
@@ -120,6 +121,41 @@ def test_an_allow_entry_takes_a_secret_only_where_its_line_fits(line: str, taken
     """The secret alone is not enough."""
     assert fits(ALLOW, "0123abcd", line, "") is taken
     assert not fits(ALLOW | {"before": "^digest:$"}, "0123abcd", line, "other:")
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"\x03\xd9\xa2\x9a\x67\xfb\x4b\xb5" + bytes(range(90)), "keepass"),
+        (b"\xfe\xed\xfe\xed\0\0\0\x02\0\0\0\x01\0\0\0\x01\0\x01x" + bytes(90), "java"),
+        (b"\xfe\xed\xfe\xed\0\0\0\x02\0\0\0\x01\0\0\0\x02\0\x01x" + bytes(90), ""),  # certificates alone
+        (b"SQLite format 3\0" + bytes(90) + b"CREATE TABLE nssPrivate (id)" + b"password0\x12\x04", "nss"),
+        (b"SQLite format 3\0" + bytes(90) + b"CREATE TABLE nssPrivate (id)", ""),  # made, and never used
+        (b"\0\x06\x15\x61" + bytes(90) + b"global-salt Version password-check", "nss"),
+        (bytes.fromhex("308209cf02010330820985") + bytes(9) + bytes.fromhex("2a864886f70d010c0a0102"), "pkcs12"),
+        (bytes.fromhex("308209cf02010330820985") + bytes(9) + bytes.fromhex("2a864886f70d010c0a0103"), ""),  # a certificate
+        (bytes.fromhex("308204bd020100300d06092a864886f70d0101010500048204a7") + bytes(90), "der"),
+        (bytes.fromhex("308204a30201000282010100") + bytes(90), "der"),
+        (bytes.fromhex("302e020100300506032b657004220420") + bytes(32), "der"),
+        (bytes.fromhex("3082052d305706092a864886f70d01050d304a") + bytes(90), "der"),
+        (bytes.fromhex("30820122300d06092a864886f70d01010105000382010f00") + bytes(90), ""),  # a public key
+        (bytes.fromhex("3082030f308201f7a003020102021449") + bytes(90), ""),  # a certificate
+        (b"\x05\x02\0\0\0A\0\x02\0\x08CORP.LAN\0" + bytes(90), "kerberos"),
+    ],
+)
+def test_a_store_of_keys_is_known_by_its_bytes(data: bytes, kind: str) -> None:
+    """What has no lines is found too; what holds certificates or public keys alone is none."""
+    first = read(data)[0]
+    assert isinstance(first, Part)
+    assert first.text.startswith(f"\0store {kind} ") if kind else "store" not in first.text
+
+
+def test_what_follows_a_head_is_judged_and_named_where_it_stands() -> None:
+    """A call over several lines: the literal is the secret, and its line is the one reported."""
+    lines = ["conn.login(", "  'me',", "  'tr1cky-Word'", ")"]
+    place = Place(lines, 0, 5, 11, "", "a.js")
+    assert (why_not("call", "login(", place), whole("call", "login(", place)) == ("", (2, "tr1cky-Word"))
+    assert why_not("call", "login(", place._replace(lines=["conn.login(", "  user,", "  secret)"])) == "no password"
 
 
 def test_every_check_is_asked_by_its_name() -> None:
