@@ -23,6 +23,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
@@ -204,6 +205,8 @@ def _make(network: bool) -> None:
     _clear()
     _say(f"making .venv with Python {_dotted(python.version)} ({python.executable})")
     _run("venv", [python.executable, "-I", "-m", "venv", "--without-pip", str(VENV)], {})
+    if not wheels:
+        _note_network()
     _say("installing uv, pinned and hashed")
     _install_uv(python.pip_wheel, wheels)
     _say("installing requirements/runner.txt, pinned and hashed")
@@ -212,6 +215,19 @@ def _make(network: bool) -> None:
     written = _STAMP.with_suffix(".new")
     written.write_text(_stamp(), encoding="utf-8")
     written.replace(_STAMP)
+
+
+def _note_network() -> None:
+    """Note what the network is opened for, as sealrun.network does for every command of ours."""
+    record = ROOT / "build" / "network.jsonl"
+    record.parent.mkdir(exist_ok=True)
+    note = {
+        "at": time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
+        "command": "bootstrap",
+        "opened_for": "a package index, for .venv",
+    }
+    with record.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(note, sort_keys=True) + "\n")
 
 
 def _wheel_arguments(network: bool) -> list[str]:

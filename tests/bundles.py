@@ -7,6 +7,7 @@ see the bytes before they are listed and signed; what happens to a bundle on its
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,8 @@ class Draft:
     seed: int = 1
     cosigners: tuple[int, ...] = ()
     judged_at: str = DAY
-    until: str = "2026-04-15"
+    days: int = 90
+    until: str = ""
     promotable: bool | None = None
     passed: bool | None = None
     commit: str | None = "c0ffee" + "0" * 34
@@ -263,9 +265,15 @@ class Draft:
             promotable=promotable if self.promotable is None else self.promotable,
             release=digest.of_bytes(b'name = "tiny"\n'), policy=digest.of_manifest(_described(self.policy)),
             content=content, digest=whole,
-            retention=manifest.Retention(name="research", days=90, reason="Trial runs.", until=self.until),
+            retention=manifest.Retention(name="research", days=self.days, reason="Trial runs.", until=self.until or self._last_day()),
             source=manifest.Source(commit=self.commit, clean=self.clean),
         )  # fmt: skip
+
+    def _last_day(self) -> str:
+        try:
+            return (date.fromisoformat(self.judged_at) + timedelta(days=self.days)).isoformat()
+        except ValueError:  # a draft may be about no day at all
+            return "2026-04-15"
 
     def _statement(self, stage: str, evidence: Mapping[str, bytes]) -> StageStatement:
         said = self._outcomes()[stage]

@@ -1,7 +1,7 @@
 """Bundles that may be promoted on one day, and what promotes them; for the tests of promotion and of the store."""
 
 import shutil
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 from sealrun import digest, files, promotion
@@ -27,7 +27,7 @@ def production(
     policy = {**Draft().policy, "trust/release.pub": public_key().pem, "waivers.toml": waivers}
     return Draft(
         release=release, posture="production", warnings={}, policy=policy, judged_at=day.isoformat(),
-        until=(day + timedelta(days=days)).isoformat(), snapshot=files.readable_json(taken),
+        days=days, snapshot=files.readable_json(taken),
     )  # fmt: skip
 
 

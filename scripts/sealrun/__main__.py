@@ -9,7 +9,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import suppress
 
-from sealrun import commands, masking, result, settings
+from sealrun import commands, masking, network, result, settings
 from sealrun.errors import INTERRUPTED, SealrunError, UsageError
 
 
@@ -23,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     masking.cover_terminal()
     try:
         settings.network_allowed()  # a value that is neither on nor off is refused whatever the command
+        network.is_command(getattr(options, "tree", None) or options.root, [name, *arguments])
         code: int = command.run(options)
     except KeyboardInterrupt:
         print("sealrun: interrupted; the next run begins where this one has left no statement", file=sys.stderr)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from sealrun import digest, files, pin, sandbox, settings, venvs
+from sealrun import digest, files, network, pin, sandbox, settings, venvs
 from sealrun.errors import UsageError, VerificationFailed
 from sealrun.policy.model import DataRef, ModelRef, Plan, Source
 from sealrun.stage import INSIDE
@@ -87,7 +87,7 @@ def fetch(root: Path, plan: Plan, orders: Sequence[Order]) -> tuple[pin.Change, 
                 f"fetch: got the repository {wanted.repository}, which policy does not trust; "
                 "add it to trusted_repositories in policy/gates.toml once somebody answers for it"
             )
-    if not settings.network_allowed():
+    if not network.may_open(f"a hub, to fetch {', '.join(wanted.repository for wanted in orders)}"):
         raise UsageError("fetch: this asks a hub; run again with INVARLOCK_ALLOW_NETWORK=1")
     venv = venvs.install(root, ENVIRONMENT)
     changed: list[pin.Change] = []

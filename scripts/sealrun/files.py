@@ -245,6 +245,15 @@ def write_bytes(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = T
         sync_folder(path.parent)
 
 
+def append_line(path: Path, line: str) -> None:
+    """Add *line* to the file *path* in one step, so that others may add theirs; it may be new, and no link. Raises OSError."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(handle, f"{line}\n".encode())
+    finally:
+        os.close(handle)
+
+
 def sync_folder(path: Path) -> None:
     """Wait until the names in the folder *path* are on the disk: a rename is not, when the file is. Raises OSError."""
     _sync(path, os.O_DIRECTORY)

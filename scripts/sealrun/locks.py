@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from sealrun import digest, files, sandbox, settings, venvs
+from sealrun import digest, files, network, sandbox, settings, venvs
 from sealrun.errors import InputMissing, UsageError
 
 _COMPILER = venvs.Environment(name="lock", smoke=("pip-compile", "--version"))
@@ -75,7 +75,7 @@ def _known(root: Path, names: Sequence[str]) -> list[str]:
 
 def _compile(root: Path, names: list[str], tmp: Path, *, upgrade: bool, cooldown_days: int) -> dict[str, bytes]:
     """Compile in a copy of `requirements/`, those that include other environments after these."""
-    if not settings.network_allowed():
+    if not network.may_open(f"a package index, to compile {', '.join(names)}"):
         raise InputMissing("lock: compiling asks a package index; run again with INVARLOCK_ALLOW_NETWORK=1")
     venv = venvs.install(root, _COMPILER)
     shutil.copytree(root / "requirements", tmp / "requirements")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from sealrun import files, settings
+from sealrun import files, network
 from sealrun.errors import InputMissing, ToolFailed, UsageError
 
 _LOCK = ".lock"
@@ -104,7 +104,7 @@ class Remote:
 
     def __init__(self, url: str) -> None:
         protocol = url.partition("://")[0]
-        if protocol not in _HERE and not settings.network_allowed():
+        if protocol not in _HERE and not network.may_open(f"a store by {protocol}"):
             raise UsageError(f"store: {protocol} is across the network; run the command again with INVARLOCK_ALLOW_NETWORK=1")
         try:
             from fsspec.core import url_to_fs

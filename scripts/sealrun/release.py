@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from sealrun import clock, console, digest, files, pipeline, result, sandbox, settings, venvs
+from sealrun import clock, console, digest, files, network, pipeline, result, sandbox, settings, venvs
 from sealrun.errors import InputMissing, ToolFailed
 from sealrun.evidence import signers
 from sealrun.evidence import statement as statements
@@ -42,7 +42,7 @@ def release(context: Context, options: Sequence[str], *, jobs: str, fresh: bool)
                 _run_sessions(context, [*options, *(["--fresh"] if fresh else [])], jobs)
         finally:
             found = _result(context)
-            _write_run(context, started.isoformat(), began, found)
+            _write_run(context, started.isoformat(timespec="seconds"), began, found)
     _show(context, found)
     return found
 
@@ -168,5 +168,6 @@ def _write_run(context: Context, started: str, began: float, found: result.Resul
             "python": sys.version.split()[0],
             "surroundings": settings.host_facts(),
             "environments": venvs.installed(context.root),
+            "network_opened": network.opened_since(context.root, started),
         },
     )

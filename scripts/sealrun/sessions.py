@@ -103,7 +103,7 @@ def development(name: str, summary: str) -> Session:
     from sealrun import pipeline, venvs
 
     def body(session: nox.Session) -> None:
-        needed = ["test", *(pipeline.stages() if name == "test" else ())]  # the tests run the real tools
+        needed = ["test", *(("fetch", *pipeline.stages()) if name == "test" else ())]  # the tests run the real tools
         session.run_install(*_SEALRUN, "install", *needed, external=True)
         bin_folder = venvs.locate(Path.cwd(), "test").path / "bin"
         for program, *arguments in _DEVELOPMENT[name]:

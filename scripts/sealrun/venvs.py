@@ -15,7 +15,7 @@ from pathlib import Path
 from msgspec import Struct
 from packaging.utils import canonicalize_name
 
-from sealrun import digest, files, sandbox, settings
+from sealrun import digest, files, network, sandbox, settings
 from sealrun.errors import InputMissing, ToolFailed
 
 _MARK = "sealrun-venv.json"
@@ -128,7 +128,7 @@ def _make(root: Path, environment: Environment, venv: Venv) -> None:
         _uv(logs, root, "venv", "--quiet", "--no-project", "--python", settings.interpreter(), str(venv.path))
         _uv(logs, root, "pip", "install", "--quiet", "--python", str(venv.python), "--require-hashes", "--no-deps",
             *(() if environment.heavy else ("--compile-bytecode",)),  # of torch: minutes, to spare seconds
-            "--only-binary", ":all:", *_origin(), "--requirements", str(lock_path(root, environment.name)),
+            "--only-binary", ":all:", *_origin(environment.name), "--requirements", str(lock_path(root, environment.name)),
             hint=environment.name)  # fmt: skip
         (packages,) = (venv.path / "lib").glob("python*/site-packages")
         files.write_bytes(packages / _PATH_FILE, settings.NO_SITECUSTOMIZE)
@@ -144,13 +144,13 @@ def _make(root: Path, environment: Environment, venv: Venv) -> None:
     files.write_json(venv.path / _MARK, made)
 
 
-def _origin() -> tuple[str, ...]:
+def _origin(environment: str) -> tuple[str, ...]:
     """Return uv's options for where wheels come from: the network when opted in, a wheelhouse, or its cache alone."""
     if wheelhouse := settings.variable("SEALRUN_WHEELHOUSE"):
         if not Path(wheelhouse).is_dir():
             raise InputMissing(f"SEALRUN_WHEELHOUSE: got {wheelhouse}, expected a folder of wheels; correct or unset it")
         return "--no-index", "--find-links", wheelhouse
-    return () if settings.network_allowed() else ("--offline",)
+    return () if network.may_open(f"a package index, for the environment {environment}") else ("--offline",)
 
 
 def _wheels_from() -> str:

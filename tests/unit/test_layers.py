@@ -35,11 +35,11 @@ LAYERS = (
     {"reports"},
     {"policy", "evidence"},
     {"places", "venvs", "sandbox"},
-    {"clock", "digest", "errors", "files", "masking", "outcome", "settings"},
+    {"clock", "digest", "errors", "files", "masking", "network", "outcome", "settings"},
 )
 WITHIN = {"known_secrets", "secret_scan", "staged",
           "advisories", "engines", "promotion", "store", "sessions", "rebuild", "release", "reproduce", "doctor", "scaffold", "console", "result",
-          "reports", "policy", "evidence", "venvs", "sandbox", "clock", "digest", "errors", "files", "masking", "outcome", "settings", "__main__", "program"}  # fmt: skip
+          "reports", "policy", "evidence", "venvs", "sandbox", "clock", "digest", "errors", "files", "masking", "network", "outcome", "settings", "__main__", "program"}  # fmt: skip
 
 
 def modules() -> list[Path]:

@@ -16,7 +16,7 @@ from typing import IO
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
-from sealrun import files, settings
+from sealrun import files, network
 from sealrun.errors import InputMissing, ToolFailed, UsageError
 
 ORIGIN = "https://osv-vulnerabilities.storage.googleapis.com/PyPI/all.zip"
@@ -38,7 +38,7 @@ def download(url: str, target: Path, *, limit: int = MAX_BYTES) -> None:
     Raises UsageError, InputMissing (the network is not opted in) or ToolFailed (what came so far stays for the next time).
     """
     _check(url)
-    if not settings.network_allowed():
+    if not network.may_open(url):
         raise InputMissing(f"advisories: {url} needs the network; set INVARLOCK_ALLOW_NETWORK=1, or name a file with --from")
     part, tag = target.with_name(f"{target.name}.part"), target.with_name(f"{target.name}.tag")
     problem: Exception | None = None

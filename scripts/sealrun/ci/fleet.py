@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct, structs
 
-from sealrun import clock, digest, files, pipeline, result, sandbox, settings, venvs
+from sealrun import clock, digest, files, network, pipeline, result, sandbox, settings, venvs
 from sealrun.errors import InputMissing, SealrunError, ToolFailed, UsageError
 from sealrun.outcome import OutcomeKind, Verdict
 from sealrun.reports import fleet
@@ -96,7 +96,7 @@ def _scheduler(on: str) -> str:
         host, port = None, None
     if parts.scheme not in ("dask", "dask+tls") or not host or not port or parts.path or parts.query:
         raise UsageError(f"--on: got {on!r}, expected local, dask://HOST:PORT or dask+tls://HOST:PORT")
-    if not _is_loopback(host) and not settings.network_allowed():
+    if not _is_loopback(host) and not network.may_open(f"the scheduler {host}"):
         raise UsageError(f"--on: {host} is across the network; run the command again with INVARLOCK_ALLOW_NETWORK=1")
     return f"{'tls' if parts.scheme == 'dask+tls' else 'tcp'}://{parts.netloc.rpartition('@')[2]}"
 

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from sealrun import digest, files, pipeline, sandbox, settings
+from sealrun import digest, files, network, pipeline, sandbox, settings
 from sealrun.errors import InputMissing, ToolFailed, UsageError, VerificationFailed
 from sealrun.evidence import keys, manifest, sign, signers, source, trust
 from sealrun.evidence.statement import STATEMENT_TYPE, Resource, StatementType, resources
@@ -54,7 +54,7 @@ def make(context: Context, out: Path, *, more: Sequence[str] = (), python: str, 
     `platforms` are wheel tags such as manylinux_2_28_x86_64 (default: this machine's). Raises UsageError, InputMissing,
     ToolFailed.
     """
-    if not settings.network_allowed():
+    if not network.may_open("a package index, for the wheels of a kit"):
         raise InputMissing("ci.kit: downloads wheels; set INVARLOCK_ALLOW_NETWORK=1 and run it again")
     if out.exists():
         raise UsageError(f"{out}: exists, expected a new folder; name another")

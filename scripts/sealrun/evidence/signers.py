@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from cryptography.hazmat.primitives import serialization
 
-from sealrun import files, settings
+from sealrun import files, network, settings
 from sealrun.errors import SealrunError, ToolFailed, UsageError
 from sealrun.evidence import keys
 
@@ -101,7 +101,7 @@ def _uri() -> str | None:
 
 def _admit(uri: str) -> None:
     scheme = urlsplit(uri).scheme
-    if scheme in _REMOTE and not settings.network_allowed():
+    if scheme in _REMOTE and not network.may_open(f"a signer by {scheme}"):
         raise UsageError(f"{uri}: a service on the network signs; set INVARLOCK_ALLOW_NETWORK=1 for this command")
 
 
