@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sealrun.errors import SealrunError
+from sealrun.evidence.shards import ShardStatement
 from sealrun.evidence.statement import StagePredicate
 from sealrun.evidence.verify import Verification
 from sealrun.outcome import Outcome, OutcomeKind, Verdict
@@ -140,6 +141,12 @@ def stage_summary(predicate: StagePredicate, progress: Progress) -> None:
     for outcome in predicate.outcomes:
         if outcome.outcome is OutcomeKind.FAILED or outcome.warning:
             out.print(_reasons(outcome))
+
+
+def shard_summary(statement: ShardStatement, folder: Path) -> None:
+    """Say what one shard left, and where."""
+    said = statement.predicate
+    stderr().print(Text(f"{said.stage} {statement.shard}: {len(statement.subject)} files in {folder}; nothing is judged yet"))
 
 
 def checklist_table(checklist: Checklist, outcomes: Sequence[Outcome]) -> Table:

@@ -10,7 +10,7 @@ import importlib.util
 import pkgutil
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -20,7 +20,9 @@ from msgspec import UNSET, Struct, structs
 import sealrun.stages
 from sealrun import __version__, clock, digest, files, masking, venvs
 from sealrun.errors import INTERRUPTED, InputMissing, SealrunError, ToolFailed, UsageError, VerificationFailed
+from sealrun.evidence import shards
 from sealrun.evidence import statement as statements
+from sealrun.evidence.shards import Shard
 from sealrun.outcome import Judgement, Verdict, verdict
 from sealrun.stage import Context, Stage, Work, check_files, context_of
 
@@ -100,10 +102,12 @@ def install(root: Path, name: str, config: Path | None = None, tree: Path | None
         venvs.install(root if ours else tree or root, environment, heavy=heavy)
 
 
-def execute(stage: Stage, context: Context, *, fresh: bool = False) -> statements.StageStatement:
-    """Run *stage* and return its statement, which is also on disk. `fresh` ignores earlier tool output.
+def execute(stage: Stage, context: Context, *, fresh: bool = False, shards_of: int = 0) -> statements.StageStatement:
+    """Run *stage* and return its statement, which is also on disk. `fresh` ignores earlier tool output; with `shards_of` the
+    output is made from that many shards.
 
-    Raises UsageError or InputMissing when the stage cannot start; a tool's failure ends in a statement with verdict error.
+    Raises UsageError, InputMissing or VerificationFailed when the stage cannot start; a tool's failure ends in a statement
+    with verdict error.
     """
     context.logs(stage.name).parent.mkdir(parents=True, exist_ok=True)
     with files.exclusive(context.logs(stage.name).parent / f"{stage.name}.lock"):
@@ -112,12 +116,61 @@ def execute(stage: Stage, context: Context, *, fresh: bool = False) -> statement
         try:
             inputs = dict(stage.inputs(context)) | _upstream_digests(stage, context)
             key = _reuse_key(stage, context, inputs)
+            parts = _parts(stage, context, key, shards_of)
             previous, reason = (None, "asked for") if fresh else _reusable(stage, context, key)
-            return _conclude(stage, context, inputs, key, previous, reason, started)
+            return _conclude(stage, context, inputs, key, previous, reason, started, parts)
         except SealrunError as error:
             _note(context, Progress(stage=stage.name, state="error", reason=str(error), exit_code=error.exit_code))
             context.statement_path(stage.name).unlink(missing_ok=True)  # an earlier verdict is no longer this tree's
             raise
+
+
+def execute_shard(stage: Stage, context: Context, shard: Shard) -> shards.ShardStatement:
+    """Gather one *shard* of *stage* and return its statement, which is also on disk; nothing is judged.
+
+    Raises UsageError for a stage that is not split, InputMissing when it cannot start, ToolFailed.
+    """
+    split = _split_of(stage)
+    context.logs(stage.name).parent.mkdir(parents=True, exist_ok=True)
+    with files.exclusive(context.logs(stage.name).parent / f"{stage.name}.lock"):
+        key = _reuse_key(stage, context, dict(stage.inputs(context)) | _upstream_digests(stage, context))
+        folder = files.empty_folder(shards.place(context.out, stage.name, shard))
+        network, _, gathered = _run(stage, context, folder / shards.PART, split, {}, shard=shard)
+        _refuse_secrets(folder / shards.PART)
+        statement = shards.ShardStatement(
+            subject=statements.resources(digest.describe_files(folder / shards.PART, gathered)),
+            predicate=shards.ShardPredicate(
+                stage=stage.name, number=shard.number, of=shard.of, python=platform.python_version(), plan=context.plan.digest,
+                reuse_key=key, network=network,  # type: ignore[arg-type]
+            ),
+        )  # fmt: skip
+        files.write_json(folder / shards.STATEMENT, statement)
+    return statement
+
+
+def _split_of(stage: Stage) -> Callable[[Context, Work], None]:
+    if stage.split is None:
+        able = ", ".join(name for name, each in stages().items() if each.split)
+        raise UsageError(f"{stage.name}: is not split into shards, expected one of {able}; leave out --shard")
+    return stage.split
+
+
+def _parts(stage: Stage, context: Context, key: digest.Sha256, of: int) -> tuple[Path, ...]:
+    """Return what all *of* shards left, checked. Raises InputMissing for one that is missing, VerificationFailed for one that
+    was changed or made from something else."""
+    found = []
+    for shard in [Shard(number, of) for number in range(1, of + 1)]:
+        folder = shards.place(context.out, stage.name, shard)
+        if not (folder / shards.STATEMENT).is_file():
+            raise InputMissing(f"{stage.name}: shard {shard} is missing; run `nox -s {stage.name} -- --shard {shard}`")
+        statement = shards.load(folder)
+        if (statement.predicate.reuse_key, statement.predicate.plan) != (key, context.plan.digest):
+            raise VerificationFailed(f"{folder}: made from other inputs, locks, tools or plan; run shard {shard} again")
+        check_files(folder / shards.PART, statement)
+        found.append(folder / shards.PART)
+    if found:
+        _split_of(stage)
+    return tuple(found)
 
 
 def rejudge(stage: Stage, context: Context) -> statements.StageStatement | None:
@@ -134,14 +187,14 @@ def rejudge(stage: Stage, context: Context) -> statements.StageStatement | None:
 
 def _conclude(
     stage: Stage, context: Context, inputs: Mapping[str, digest.Sha256], key: digest.Sha256,
-    previous: statements.StageStatement | None, reason: str, started: float,
+    previous: statements.StageStatement | None, reason: str, started: float, parts: tuple[Path, ...] = (),
 ) -> statements.StageStatement:  # fmt: skip
     """Gather where nothing can be used again, judge, state, seal. Raises what `seal` raises."""
     network, barrier, failure, judgement = _RAN_NOTHING, "", None, Judgement(outcomes=())
     spent: dict[str, float] = {}
     try:
         if previous is None:
-            network, barrier, gathered = _gather(stage, context, spent)
+            network, barrier, gathered = _gather(stage, context, spent, parts)
         else:
             network, gathered = previous.predicate.network, previous.predicate.gathered
         judgement = stage.judge(context)
@@ -185,16 +238,29 @@ def progress_path(context: Context, stage: str) -> Path:
     return context.out / "run" / f"{stage}.json"
 
 
-def _gather(stage: Stage, context: Context, spent: dict[str, float]) -> tuple[str, str, tuple[str, ...]]:
-    """Run the tools. Returns what the network probes saw, the barrier, and the names of the files gathered; what each
-    program took is noted in *spent*."""
+def _gather(
+    stage: Stage, context: Context, spent: dict[str, float], parts: tuple[Path, ...]
+) -> tuple[str, str, tuple[str, ...]]:
+    """Run the stage's tools, and return as `_run` does; what was seen while *parts* were made counts as well."""
     context.statement_path(stage.name).unlink(missing_ok=True)
+    network, barrier, gathered = _run(stage, context, context.evidence(stage.name), stage.gather, spent, parts=parts)
+    opened = any(shards.load(part.parent).predicate.network == "opened" for part in parts)
+    return "opened" if opened else network, barrier, gathered
+
+
+def _run(
+    stage: Stage, context: Context, folder: Path, gather: Callable[[Context, Work], None], spent: dict[str, float], *,
+    shard: Shard | None = None, parts: tuple[Path, ...] = (),
+) -> tuple[str, str, tuple[str, ...]]:  # fmt: skip
+    """Run the tools that *gather* runs, for *folder*. Returns what the network probes saw, the barrier, and the names of the
+    files gathered; what each program took is noted in *spent*."""
     files.empty_folder(context.logs(stage.name))
-    out = files.empty_folder(context.evidence(stage.name))
+    out = files.empty_folder(folder)
     with files.private_folder() as home:
         tmp, shown = (files.empty_folder(home / name) for name in ("tmp", "shown"))
-        work = Work(stage=stage, context=context, out=out, tmp=tmp, shown=shown, networks=[], spent=spent)
-        stage.gather(context, work)
+        work = Work(stage=stage, context=context, out=out, tmp=tmp, shown=shown, networks=[], spent=spent,
+                    shard=shard, parts=parts)  # fmt: skip
+        gather(context, work)
     seen = {network.value for network in work.networks}
     network = "opened" if "opened" in seen else "denied" if seen else _RAN_NOTHING
     return network, ", ".join(sorted(work.barriers)), tuple(files.walk_files(out))

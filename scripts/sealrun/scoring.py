@@ -24,6 +24,7 @@ ROLES = ("baseline", "candidate")
 _STORE = "records"
 _KEPT = "records.jsonl"
 _MARK = "complete.json"
+_PART = ".part"  # of a shard, behind the role
 _KEY_LENGTH = 32
 
 
@@ -115,14 +116,31 @@ def score(context: Context, work: Work, cases: tuple[Case, ...]) -> dict[str, Re
         for folder in sorted(set(folders.values())):
             held.enter_context(files.exclusive(folder.parent / f".{folder.name}.lock"))
         missing = {folder: role for role, folder in folders.items() if not _is_complete(folder)}
+        for folder, role in missing.items():
+            for number, part in enumerate(work.parts):
+                files.write_bytes(folder / f"{_KEPT}.part-shard-{number}", files.read_bytes(part / f"{role}{_PART}", "shard"))
         running = [start(context, work, role, context.data(), folder / _KEPT) for folder, role in missing.items()]
         for started in running:
             work.finish(started)
         return {role: _checked(folder, cases, role) for role, folder in folders.items()}
 
 
-def start(context: Context, work: Work, role: str, data: Path, target: Path) -> sandbox.Running:
-    """Start scoring *data* with the model of *role*. Its records are written to *target*, beside what an earlier run left.
+def score_shard(context: Context, work: Work) -> None:
+    """Score the batches of `work.shard` with both models, and leave them as ROLE.part."""
+    assert work.shard is not None
+    shard = [work.shard.number, work.shard.of]
+    targets = {role: work.tmp / f"{role}.jsonl" for role in ROLES}
+    running = [
+        start(context, work, role, context.data(), target, shard=shard, part=str(work.out / f"{role}{_PART}"))
+        for role, target in targets.items()
+    ]
+    for started in running:
+        work.finish(started)
+
+
+def start(context: Context, work: Work, role: str, data: Path, target: Path, **more: object) -> sandbox.Running:
+    """Start scoring *data* with the model of *role*. Its records are written to *target*, beside what an earlier run left;
+    *more* is for the scorer.
 
     The caller finishes it by `work.finish`. Raises InputMissing or ToolFailed.
     """
@@ -134,6 +152,7 @@ def start(context: Context, work: Work, role: str, data: Path, target: Path) -> 
         "tokenizer": str(files.regular_file(context.plan.base, f"{ref.path}/{ref.tokenizer}", role)),
         "data": str(data),
         "workers": max(1, settings.processors() // len(ROLES)),
+        **more,
     }
     described = work.tmp / f"{role}-job.json"
     files.write_json(described, job)

@@ -25,12 +25,13 @@ def run(
     work: Work, manifest: digest.Manifest, places: Mapping[str, Path], report: str, *,
     history: Mapping[str, object] | None = None, cache: Path | None = None,
 ) -> None:  # fmt: skip
-    """Scan the files of *manifest*, which lie at *places*, and leave *report* among the evidence. Raises ToolFailed."""
+    """Scan the files of *manifest*, which lie at *places*, and leave *report* among the evidence; for a shard what was found
+    in its share. Raises ToolFailed."""
     context = work.context
     filters = venvs.existing(context.keeper("secrets"), "secrets").path / "filters"
     described = job(
         manifest, places, context.tools / "policy" / "secrets", history=history, cache=cache, filters=filters,
-        pragmas=context.plan.gates.secrets.pragmas,
+        pragmas=context.plan.gates.secrets.pragmas, shard=work.shard, parts=work.parts,
     )  # fmt: skip
     files.write_json(work.tmp / "job.json", described)
     script = work.inside("scan_secrets.py", str(work.tmp / "job.json"), str(work.tmp), str(work.out / report))

@@ -13,6 +13,7 @@ from msgspec import UNSET
 
 from sealrun import clock, digest, files, sandbox, settings, venvs
 from sealrun.errors import InputMissing, ToolFailed, UsageError, VerificationFailed
+from sealrun.evidence import shards
 from sealrun.evidence import statement as statements
 from sealrun.outcome import Judgement, Verdict
 from sealrun.policy.load import load_plan
@@ -96,6 +97,8 @@ class Work:
     networks: list[sandbox.Network]
     barriers: set[str] = field(default_factory=set)
     spent: dict[str, float] = field(default_factory=dict)  # seconds of each program
+    shard: shards.Shard | None = None  # the share to gather, for `split`
+    parts: tuple[Path, ...] = ()  # what all shards left, for `gather`
 
     def start(
         self, name: str, environment: str, argv: Sequence[str], *, success: tuple[int, ...] = (0,),
@@ -160,7 +163,8 @@ class Stage:
     """One pipeline step. `environments` and `tools` are what it always needs, `also` what a plan makes it need in addition.
 
     `inputs` returns what the stage reads, name to sha256, without running anything; it may raise InputMissing. `seal` is
-    what remains to be done once the statement stands: only the bundle has such a thing.
+    what remains to be done once the statement stands: only the bundle has such a thing. `split` gathers one shard
+    (`work.shard`), from all of which (`work.parts`) `gather` leaves what it leaves without them.
     """
 
     name: str
@@ -175,6 +179,7 @@ class Stage:
     also: Callable[[Plan], Needs] | None = None
     seal: Callable[[Context, statements.StageStatement], None] | None = None
     takes_targets: bool = False
+    split: Callable[[Context, Work], None] | None = None
 
     def needs(self, plan: Plan) -> Needs:
         """Return all that the stage needs for *plan*."""
@@ -219,7 +224,7 @@ def _named(plan: Plan) -> list[Path]:
     return [plan.file, *(plan.base / path for path in paths if not path.is_absolute() and ".." not in path.parts)]
 
 
-def check_files(folder: Path, statement: statements.StageStatement) -> None:
+def check_files(folder: Path, statement: statements.StageStatement | shards.ShardStatement) -> None:
     """Raise VerificationFailed unless *folder* holds exactly the subjects of *statement*, byte for byte."""
     wanted = statement.digests()
     found = set(files.walk_files(folder)) if folder.is_dir() else set()

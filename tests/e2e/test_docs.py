@@ -96,6 +96,11 @@ NOT_RUN = {
         (
             "python3 scripts/bootstrap.py ci.matrix --json matrix.json",
             "python3 scripts/bootstrap.py ci.join parts/one parts/two --for certify",
+            "python3 scripts/bootstrap.py ci.matrix --json matrix.json --shards secrets=2 --shards certify=4",
+            ".venv/bin/nox --no-dependencies -s secrets -- --shard 1/2",
+            ".venv/bin/nox --no-dependencies -s secrets -- --shard 2/2",
+            "python3 scripts/bootstrap.py ci.join parts/one parts/two --for secrets --shard all/2",
+            ".venv/bin/nox --no-dependencies -s secrets -- --shard all/2",
             "INVARLOCK_ALLOW_NETWORK=1 python3 scripts/bootstrap.py ci.kit path/to/kit",
             "git clone path/to/kit/sealrun.bundle sealrun && cd sealrun",
             "SEALRUN_WHEELHOUSE=path/to/kit/wheels python3 scripts/bootstrap.py ci.kit --check path/to/kit --fingerprint sha256:...",

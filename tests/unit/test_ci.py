@@ -1,5 +1,6 @@
 """Laws of the matrix, of joining its parts, of summaries, and of the files that a CI reads."""
 
+import platform
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -10,10 +11,12 @@ import msgspec
 import pytest
 import yaml
 
-from sealrun import files, pipeline, result
+from sealrun import digest, files, pipeline, result
 from sealrun.ci import join, matrix, summary
 from sealrun.errors import InputMissing, SealrunError, UsageError, VerificationFailed
+from sealrun.evidence import shards
 from sealrun.evidence import statement as statements
+from sealrun.evidence.shards import Shard, ShardPredicate, ShardStatement
 from sealrun.outcome import Outcome, OutcomeKind, Verdict
 from sealrun.reports.cyclonedx import Document
 from sealrun.stage import Context, context_of
@@ -45,6 +48,32 @@ def test_each_python_gets_every_job_in_the_shapes_of_both_platforms() -> None:
     assert sorted(jobs) == [("audit", "3.12"), ("audit", "3.13"), ("lock", "3.12"), ("lock", "3.13")]
     assert [(job["stage"], job["python"]) for job in made.github[0]["include"]] == jobs
     assert [(job["STAGE"], job["PYTHON"]) for job in made.gitlab[0]] == jobs
+
+
+def test_a_split_stage_has_a_job_for_each_shard_and_one_that_takes_them() -> None:
+    """Every input is an output of an earlier wave, every output one artifact of its own; of one shard nothing is split."""
+    made = matrix.matrix(RELEASE, "release", ["3.12"], {"secrets": 3, "certify": 2})
+    left: set[str] = set()
+    names: list[str] = []
+    for wave, shown in zip(made.waves, made.github, strict=True):
+        assert all(left >= set(job.inputs) for job in wave)
+        left |= {path for job in wave for path in job.outputs}
+        names += [job["part"] for job in shown["include"]]
+        for job, said in zip(wave, shown["include"], strict=True):
+            assert said["paths"].splitlines() == [f"build/*/{path}" for path in job.outputs]
+    jobs = [(job.stage, job.shard) for wave in made.waves for job in wave]
+    assert [shard for stage, shard in jobs if stage == "secrets"] == ["1/3", "2/3", "3/3", "all/3"]
+    assert [shard for stage, shard in jobs if stage == "certify"] == ["1/2", "2/2", "all/2"]
+    assert len(jobs) == len(RELEASE) + 5
+    assert sorted(set(names)) == sorted(names) and not any("/" in name for name in names)
+    assert matrix.matrix(RELEASE, "release", ["3.12"], {"secrets": 1}) == matrix.matrix(RELEASE, "release", ["3.12"])
+
+
+@pytest.mark.parametrize("split", [{"model": 2}, {"secrets": 0}, {"secrets": 257}, {"nothing": 2}])
+def test_what_cannot_be_split_is_wrong_use(split: dict[str, int]) -> None:
+    """The stages that can are named."""
+    with pytest.raises(UsageError, match="one of secrets, certify"):
+        matrix.matrix(RELEASE, "release", ["3.12"], split)
 
 
 def test_the_list_is_noxs_own() -> None:
@@ -157,6 +186,100 @@ def test_a_stage_comes_once_and_none_is_missing(part: Callable[..., Path], empty
         join.join(empty, [part("three")], ["lock", "audit"])
 
 
+def shard(context: Context, folder: Path, number: int, of: int = 3, **changes: str) -> Path:
+    """Make the part that the job of one shard of the secret scan leaves."""
+    place = shards.place(folder, "secrets", Shard(number, of))
+    (place / shards.PART).mkdir(parents=True)
+    files.write_bytes(place / shards.PART / "found.json", b"{}")
+    predicate = ShardPredicate(
+        **{"stage": "secrets", "number": number, "of": of, "python": platform.python_version(), "plan": context.plan.digest,
+           "reuse_key": "1" * 64, "network": "denied"} | changes
+    )  # fmt: skip
+    subject = statements.resources(digest.describe_files(place / shards.PART, ["found.json"]))
+    files.write_json(place / shards.STATEMENT, ShardStatement(subject=subject, predicate=predicate))
+    return folder
+
+
+def test_all_shards_are_put_in_place_whatever_their_order(empty: Context, tmp_path: Path) -> None:
+    """Byte for byte, from parts that hold one or several; without being asked for they stay where they are."""
+    shard(empty, tmp_path / "one", 1)
+    parts = [shard(empty, tmp_path / "two", 3), shard(empty, tmp_path / "one", 2)]
+    assert join.join(empty, parts, []) == ()
+    assert not (empty.out / "shards").exists()
+    assert join.join(empty, parts, [], split="secrets", of=3) == ("secrets 1/3", "secrets 2/3", "secrets 3/3")
+    for part, number in ((tmp_path / "two", 3), (tmp_path / "one", 1)):
+        there, here = (shards.place(folder, "secrets", Shard(number, 3)) for folder in (part, empty.out))
+        assert {name: (there / name).read_bytes() for name in files.walk_files(there)} == {
+            name: (here / name).read_bytes() for name in files.walk_files(here)
+        }
+
+
+def missing_shard(context: Context, folder: Path) -> None:
+    shutil.rmtree(shards.place(folder, "secrets", Shard(2, 3)))
+
+
+def repeated_shard(context: Context, folder: Path) -> None:
+    shard(context, folder.with_name("more"), 2)
+
+
+def of_another_division(context: Context, folder: Path) -> None:
+    shard(context, folder.with_name("more"), 2, 4)
+
+
+def made_from_something_else(context: Context, folder: Path) -> None:
+    shutil.rmtree(shards.place(folder, "secrets", Shard(2, 3)))
+    shard(context, folder, 2, reuse_key="2" * 64)
+
+
+def of_a_foreign_plan(context: Context, folder: Path) -> None:
+    shard(context, folder.with_name("more"), 2, plan="0" * 64)
+
+
+def on_another_python(context: Context, folder: Path) -> None:
+    shutil.rmtree(shards.place(folder, "secrets", Shard(2, 3)))
+    shard(context, folder, 2, python="3.99.0")
+
+
+def changed_shard(context: Context, folder: Path) -> None:
+    (shards.place(folder, "secrets", Shard(2, 3)) / shards.PART / "found.json").write_text("[]")
+
+
+def more_in_a_shard(context: Context, folder: Path) -> None:
+    (shards.place(folder, "secrets", Shard(2, 3)) / shards.PART / "more.json").write_text("[]")
+
+
+def moved_shard(context: Context, folder: Path) -> None:
+    place = shards.place(folder, "secrets", Shard(2, 3))
+    place.rename(place.with_name("1-of-2"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error"),
+    [
+        (missing_shard, InputMissing),
+        (repeated_shard, UsageError),
+        (of_another_division, VerificationFailed),
+        (made_from_something_else, VerificationFailed),
+        (of_a_foreign_plan, VerificationFailed),
+        (on_another_python, VerificationFailed),
+        (changed_shard, VerificationFailed),
+        (more_in_a_shard, VerificationFailed),
+        (moved_shard, VerificationFailed),
+    ],
+)
+def test_a_spoilt_shard_is_refused_and_nothing_is_placed(
+    empty: Context, tmp_path: Path, spoil: Callable[[Context, Path], None], error: type[SealrunError]
+) -> None:
+    """A missing, repeated, foreign or changed shard: an error, and nothing in place."""
+    for number in (1, 2, 3):
+        shard(empty, tmp_path / "parts", number)
+    spoil(empty, tmp_path / "parts")
+    parts = [path for path in (tmp_path / "parts", tmp_path / "more") if path.exists()]
+    with pytest.raises(error):
+        join.join(empty, parts, [], split="secrets", of=3)
+    assert not (empty.out / "shards").exists()
+
+
 # Summaries ------------------------------------------------------------------------------------------------------------
 
 
@@ -230,17 +353,23 @@ def test_permissions_are_least(path: Path) -> None:
 
 
 def test_the_workflow_has_the_waves_of_the_matrix() -> None:
-    """release.yml has a job for each wave but the last, which is the bundle; each waits for the one before."""
+    """release.yml has a job for each wave but the last, which is the bundle; each waits for the one before. The wave that is
+    there where certify is split alone may be skipped, and then the rest runs all the same."""
     jobs = loaded(ROOT / ".github" / "workflows" / "release.yml")["jobs"]
-    made = matrix.matrix(RELEASE, "release", ["3.12"])
+    made = matrix.matrix(RELEASE, "release", ["3.12"], {"secrets": 2, "certify": 2})
+    whole = matrix.matrix(RELEASE, "release", ["3.12"])
+    assert {name for name, job in jobs.items() if "if" in job} == {f"wave{len(whole.waves) - 1}", "bundle", "attest"}
     waves = [f"wave{number}" for number in range(len(made.waves) - 1)]
     assert list(jobs) == ["plan", *waves, "bundle", "attest"]
     assert [job.stage for job in made.waves[-1]] == ["bundle"]
     assert set(jobs["plan"]["outputs"]) == {*waves, "day"}
     for number, wave in enumerate(waves):
         assert jobs[wave]["needs"] == ["plan", *waves[max(0, number - 1) : number]]
+        with_ = jobs[wave]["steps"][-1]["with"]
+        shown = {name: f"${{{{ matrix.{name} }}}}" for name in ("stage", "shard", "part", "paths")}
+        assert with_ == {**shown, "config": "${{ inputs.config }}"}
         assert jobs[wave]["strategy"]["matrix"] == f"${{{{ fromJson(needs.plan.outputs.{wave}) }}}}"
-    assert jobs["bundle"]["needs"] == ["plan", *waves] and jobs["attest"]["needs"] == "bundle"
+    assert jobs["bundle"]["needs"] == ["plan", *waves] and jobs["attest"]["needs"] == ["bundle"]
 
 
 @pytest.mark.parametrize("path", [*WORKFLOWS, ROOT / "ci" / "sealrun.gitlab-ci.yml"], ids=lambda path: path.name)

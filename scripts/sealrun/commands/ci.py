@@ -10,7 +10,10 @@ from sealrun.command import Command, config_option, json_option, trust_of, trust
 def _matrix_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tag", default="release", help="release (default) or supply-chain")
     parser.add_argument("--python", action="append", metavar="VERSION", help="a Python to run on; repeatable (default: this)")
-    parser.add_argument("--github", action="store_true", help="print lines for a job's outputs: waveN=MATRIX")
+    parser.add_argument("--shards", action="append", default=[], metavar="STAGE=N", help="split this stage; repeatable")
+    parser.add_argument(
+        "--github", action="store_true", help="print lines for a job's outputs: waveN=MATRIX, the bundle's wave aside"
+    )
     json_option(parser)
 
 
@@ -21,17 +24,29 @@ def _matrix(options: argparse.Namespace) -> int:
     from sealrun.ci import matrix
 
     pythons = options.python or [".".join(platform.python_version_tuple()[:2])]
-    made = matrix.matrix(matrix.listed(options.root.resolve(), options.tag), options.tag, pythons)
+    split = dict(map(_shards, options.shards))
+    made = matrix.matrix(matrix.listed(options.root.resolve(), options.tag), options.tag, pythons, split)
     if options.json and options.json != "-":
         files.write_json(Path(options.json), made)
     elif options.json:
         sys.stdout.write(files.readable_json(made).decode())
     for number, shown in enumerate(made.github if options.github else ()):
-        print(f"wave{number}={digest.canonical_json(shown).decode().rstrip()}")
+        if {job.stage for job in made.waves[number]} != {"bundle"}:
+            print(f"wave{number}={digest.canonical_json(shown).decode().rstrip()}")
     for number, wave in enumerate(made.waves):
-        jobs = ", ".join(f"{job.stage} on {job.python}" if len(pythons) > 1 else job.stage for job in wave)
+        jobs = ", ".join(f"{job.stage} {job.shard}".strip() + (f" on {job.python}" if len(pythons) > 1 else "") for job in wave)
         print(f"wave {number}: {jobs}", file=sys.stderr)
     return 0
+
+
+def _shards(said: str) -> tuple[str, int]:
+    """Return the stage and the number that `STAGE=N` says. Raises UsageError."""
+    from sealrun.errors import UsageError
+
+    name, _, number = said.partition("=")
+    if not (number.isascii() and number.isdigit()):
+        raise UsageError(f"--shards: got {said!r}, expected STAGE=N, such as secrets=4")
+    return name, int(number)
 
 
 def _join_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,19 +54,26 @@ def _join_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="output folder (default: build in the checkout)")
     parser.add_argument("--tag", default="release", help="release (default): all stages that the bundle needs; supply-chain")
     parser.add_argument("--for", dest="wanted", metavar="STAGE", help="only what this stage needs of earlier ones")
+    parser.add_argument("--shard", default="", metavar="K/N", help="with --for: that shard; all/N: take all N shards")
     config_option(parser)
 
 
 def _join(options: argparse.Namespace) -> int:
     from sealrun.ci import join, matrix
+    from sealrun.errors import UsageError
+    from sealrun.evidence import shards
     from sealrun.stage import context_of
 
+    shard = shards.parse(options.shard) if options.shard else None
+    if shard and not options.wanted:
+        raise UsageError("--shard: says nothing without a stage; add --for STAGE")
+    split, of = (options.wanted, shard.of) if shard and not shard.number else ("", 0)
     if options.wanted:
         expected = matrix.required(options.wanted)
     else:
         expected = [name for name in matrix.listed(options.root.resolve(), options.tag) if name != "bundle"]
     context = context_of(options.root, options.config, options.out)
-    joined = join.join(context, options.parts, expected)
+    joined = join.join(context, options.parts, expected, split=split, of=of)
     print(f"joined {', '.join(joined) or 'nothing'} in {context.out}", file=sys.stderr)
     if options.tag == "release" and not options.wanted:
         print("next     .venv/bin/nox -s bundle --no-dependencies", file=sys.stderr)

@@ -12,6 +12,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tree", type=Path, metavar="DIR", help="judge this repository instead of Sealrun's own checkout")
     parser.add_argument("--load", type=Path, metavar="FILE", help="a module of that repository that declares the stage")
     parser.add_argument("--since", default="", metavar="REV", help="secrets: leave out the history that REV reaches")
+    parser.add_argument("--shard", default="", metavar="K/N", help="secrets, certify: gather one share; all/N: take all shares")
     release_options(parser)
     parser.add_argument("--report-only", action="store_true", help="end with 0 when a gate said no; no bundle takes the result")
     parser.add_argument(
@@ -24,6 +25,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     from sealrun import console, pipeline, result, sandbox
     from sealrun.errors import UsageError
+    from sealrun.evidence import shards
     from sealrun.outcome import Verdict
     from sealrun.stage import context_of
 
@@ -35,7 +37,13 @@ def _run(options: argparse.Namespace) -> int:
         raise UsageError(f"{options.stage}: judges a release, got {options.targets[0]}; files and folders are for {taking}")
     context = context_of(options.root, options.config, options.out, tuple(options.targets), options.since, options.tree,
                          report_only=options.report_only)  # fmt: skip
-    predicate = pipeline.execute(pipeline.stage_named(options.stage), context, fresh=options.fresh).predicate
+    stage, shard = pipeline.stage_named(options.stage), shards.parse(options.shard) if options.shard else None
+    if shard and shard.number:
+        made = pipeline.execute_shard(stage, context, shard)
+        console.shard_summary(made, shards.place(context.out, stage.name, shard))
+        result.emit(result.Result(command=f"{stage.name} {shard}", verdict=Verdict.PASSED, exit_code=0), options.json)
+        return result.EXIT_PASSED
+    predicate = pipeline.execute(stage, context, fresh=options.fresh, shards_of=shard.of if shard else 0).predicate
     console.stage_summary(predicate, pipeline.progress_of(context, options.stage))
     code = predicate.error_code or (result.EXIT_PASSED if predicate.verdict is Verdict.PASSED else result.EXIT_FAILED)
     result.emit(

@@ -42,7 +42,8 @@ class Engine:
     `environments` are the engine's own, whatever the plan; runtimes come on top of them.
     `verify` lets the engine's own verifier look, `checks` are the checks behind verify's controls, `reports` what judging
     derives, `pairs` each case's two losses, where the engine has such; `inputs` and `verify_inputs` are what each reads
-    beyond the release's own files, name to sha256; `decision` is the file of certify's evidence that says what was found.
+    beyond the release's own files, name to sha256; `decision` is the file of certify's evidence that says what was found;
+    `split` gathers one shard of the cases, where they are scored one by one.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Engine:
     checks: Callable[[Context], Mapping[str, Checks]]
     reports: Callable[[Context], dict[str, bytes]] = lambda _: {}
     pairs: Callable[[Context], Mapping[str, tuple[float, float]]] = _no_pairs
+    split: Callable[[Context, Work], None] | None = None
 
 
 def engine_of(plan: Plan) -> Engine:

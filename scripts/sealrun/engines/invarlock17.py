@@ -124,4 +124,5 @@ ENGINE = Engine(
     verify=invarlock17_verify.verify,
     checks=invarlock17_verify.checks,
     pairs=invarlock17_verify.pairs,
+    split=scoring.score_shard,
 )

@@ -5,7 +5,8 @@
 The job names `files` (`path` to report, `file` to read, `sha256` expected), `policy` (the folder of rules), `allow` (the
 entries of its allow list), and where they apply `history` (`root`, `git`, `tips`, `since`), `blobs` (id and path of those to
 scan in place of the history), `cache` and `filters` (folders with an earlier run's SCRATCH/cache and SCRATCH/filters),
-`pragmas` (whether inline pragmas count) and `filter` (false: no Vectorscan).
+`pragmas` (whether inline pragmas count) and `filter` (false: no Vectorscan). With `shard` (K and N) only what git's ids put in
+the K-th of N equal ranges is scanned, and SCAN.json is what was found there; `parts` are such files of other runs.
 
 Rules: trufflehog3's code decides what a rule matches; every text ends in a canary that the filter must report, so one that
 is not read to its end is noticed; nothing this program prints or writes holds a secret, not even when it fails. A fingerprint
@@ -57,14 +58,34 @@ class Scan:
         self.cached = self.earlier()
         self.entries: dict[str, Entry] = {}
         self.unreported: set[tuple[int, str]] = set()
+        self.partial: set[str] = set()  # the entries that say less than was found
 
     def earlier(self) -> dict[str, Entry]:
-        """Return what an earlier run under the same rules found."""
-        try:
-            said = json.loads(Path(self.job["cache"], FOUND).read_bytes())
-            return dict(said["entries"]) if said["key"] == self.key else {}
-        except (KeyError, OSError, ValueError):
-            return {}
+        """Return what earlier runs under the same rules found: the last one here, and the shards."""
+        known: dict[str, Entry] = {}
+        cached = [str(Path(self.job["cache"], FOUND))] if "cache" in self.job else []
+        for path in cached + self.job.get("parts", []):
+            try:
+                said = json.loads(Path(path).read_bytes())
+                known |= said["entries"] if said["key"] == self.key else {}
+            except (KeyError, OSError, ValueError, TypeError):
+                continue
+        return known
+
+    def found(self) -> str:
+        """Return what was found, for a later run: entries that are not whole are scanned again."""
+        whole = {key: entry for key, entry in self.entries.items() if key not in self.partial}
+        return json.dumps({"key": self.key, "entries": whole}, sort_keys=True)
+
+    def is_ours(self, oid: str) -> bool:
+        """Return whether what git's id (or a sha256) names is in the shard of this run."""
+        number, of = self.job.get("shard", (1, 1))
+        return bool(int(oid[:8], 16) * of >> 32 == number - 1)
+
+    def id_of(self, entry: dict[str, str]) -> str:
+        """Return git's id of a file, as its blob in the history has it; of one that is too large its sha256."""
+        path = Path(entry["file"])
+        return git_id(path.read_bytes(), self.job) if path.stat().st_size <= WHOLE else entry["sha256"]
 
     def file(self, entry: dict[str, str]) -> tuple[str, Scanned]:
         """Return the git id of a file, and what is in it."""
@@ -95,6 +116,8 @@ class Scan:
                 [self.rules.rules[hit.rule].id, hit.line, list(hit.layers), prints[hit.rule, hit.secret]]
                 for hit in scanned.hits if (hit.rule, hit.secret) in prints
             ]  # fmt: skip
+            if len(hits) < len(scanned.hits):
+                self.partial.add(key)
             self.entries[key] = {**scanned._asdict(), "hits": hits, "skipped": [list(pair) for pair in scanned.skipped]}
 
 
@@ -106,14 +129,19 @@ def main(job_file: str, scratch: str, report_file: str) -> None:
     global RUN
     RUN = Scan(json.loads(Path(job_file).read_bytes()), Path(scratch))
     check_canary(RUN.rules)
-    items = listed(RUN)
+    items = [item for item in listed(RUN) if RUN.is_ours(item.oid)]
+    if "shard" in RUN.job:
+        RUN.job["files"] = [entry for entry in RUN.job["files"] if RUN.is_ours(RUN.id_of(entry))]
     few = len(items) + len(RUN.job["files"]) <= FEW
     with Here() if few else multiprocessing.Pool(len(os.sched_getaffinity(0))) as pool:
         keys = scan_files(RUN, pool)
         scan_history(RUN, items, pool)
+    Path(scratch, "cache", FOUND).write_text(RUN.found(), "utf-8")
+    if "shard" in RUN.job:
+        Path(report_file).write_text(RUN.found(), "utf-8")
+        return
     report = reported(RUN, keys, items)
     Path(report_file).write_text(json.dumps(report, indent=1, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
-    Path(scratch, "cache", FOUND).write_text(json.dumps({"key": RUN.key, "entries": RUN.entries}, sort_keys=True), "utf-8")
 
 
 class Here:
@@ -156,6 +184,8 @@ def scan_files(run: Scan, pool: Any) -> dict[str, str]:
     for key, same in ids.items():
         if same:
             run.entries[same] = run.entries[key]
+            if key in run.partial:
+                run.partial.add(same)
     return keys
 
 

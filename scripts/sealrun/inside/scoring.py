@@ -15,7 +15,8 @@ the reference, plus the token in which it differs: it is the reference exactly w
 What a case's number depends on is its batch alone, and batches depend on the data alone: any number of workers, each with one
 thread, gives the same bytes. A model whose numbers depend on its neighbours in a batch is scored one text at a time. A case
 that the model cannot score gets an `error` instead of a number; everything else that goes wrong ends the program. What was
-scored lies in `RECORDS.jsonl.part-*` until all is done, and is not scored again.
+scored lies in `RECORDS.jsonl.part-*` until all is done, and is not scored again. With `shard` (K and N) only the K-th of N
+ranges of batches is scored, and what is known of it goes to the file `part`, fit to be such a part of another run.
 """
 
 import hashlib
@@ -87,7 +88,14 @@ def main(opened: Any, job_file: str, records_file: str) -> None:
         "batch": 1 if runtime.alone else job["batch"],
         "device": job["device"],
     }
-    done = score(runtime, words, cases, job, target)
+    units = share(batches(cases, 1 if runtime.alone else job["batch"]), job)
+    done = score(runtime, words, cases, units, job, target)
+    if "part" in job:
+        scored = sorted(index for unit in units for index in unit)
+        Path(job["part"]).write_text(
+            "".join(f"{json.dumps([index, done[index]], allow_nan=False)}\n" for index in scored), "utf-8"
+        )
+        return
     lines = (header, *({"id": case.id, "model_sha256": model, **done[index]} for index, case in enumerate(cases)))
     partial = target.with_name(f".{target.name}")
     with partial.open("w", encoding="utf-8", newline="\n") as stream:
@@ -112,10 +120,17 @@ def read_cases(job: dict[str, Any]) -> list[Case]:
     ]
 
 
-def score(runtime: Runtime, words: Tokenizer, cases: Sequence[Case], job: dict[str, Any], target: Path) -> dict[int, Any]:
+def share(units: list[list[int]], job: dict[str, Any]) -> list[list[int]]:
+    """Return the batches that this run is for: all, or those of its shard."""
+    number, of = job.get("shard", (1, 1))
+    return units[len(units) * (number - 1) // of : len(units) * number // of]
+
+
+def score(
+    runtime: Runtime, words: Tokenizer, cases: Sequence[Case], units: list[list[int]], job: dict[str, Any], target: Path
+) -> dict[int, Any]:
     """Return what is known about each case by its number, from earlier parts and from the workers started for the rest."""
     done = earlier(target)
-    units = batches(cases, 1 if runtime.alone else job["batch"])
     left = [unit for unit in units if not all(index in done for index in unit)]
     workers = max(1, min(job["workers"], len(left)))
     receive, send = os.pipe()

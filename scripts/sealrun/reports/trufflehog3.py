@@ -6,7 +6,7 @@ digest it was listed with, or skipped with a reason; allow entries are data of p
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,10 +14,12 @@ from msgspec import Meta, Struct
 
 from sealrun import digest, files
 from sealrun.errors import UsageError
+from sealrun.evidence.shards import Shard
 
 _Layer = Literal["archive", "base64", "hex", "octal", "url"]
 LISTING = "listing.json"
 SCAN = "scan.json"
+FOUND = "found.json"  # what a shard leaves
 
 
 class Past(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -126,15 +128,17 @@ class SecretScan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 def job(
     manifest: digest.Manifest, places: Mapping[str, Path], policy: Path, *, history: Mapping[str, object] | None = None,
-    cache: Path | None = None, filters: Path | None = None, pragmas: bool = False,
+    cache: Path | None = None, filters: Path | None = None, pragmas: bool = False, shard: Shard | None = None,
+    parts: Sequence[Path] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Return what `inside/scan_secrets.py` is to scan: the files of *manifest*, which lie at *places*, under the rules of the
-    folder *policy*. Raises UsageError for an allow list that cannot be read."""
+    folder *policy*; *parts* are the folders that shards left. Raises UsageError for an allow list that cannot be read."""
     listed = [{"path": e.path, "file": os.fspath(places[e.path]), "sha256": e.sha256} for e in manifest]
     kept = {name: os.fspath(path) for name, path in (("cache", cache), ("filters", filters)) if path}
     return {
         "files": listed, "allow": read_allowed(policy / "allow.toml").allow, "policy": os.fspath(policy), "pragmas": pragmas,
-        **({"history": history} if history else {}), **kept,
+        **({"history": history} if history else {}), **kept, "parts": [os.fspath(part / FOUND) for part in parts],
+        **({"shard": [shard.number, shard.of]} if shard else {}),
     }  # fmt: skip
 
 

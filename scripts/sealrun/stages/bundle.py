@@ -45,7 +45,7 @@ _OWN = (
     "statements/bundle.json", manifest.PLAN, sign.REPORT,
 )  # fmt: skip
 _REPORT = "certificate/reports/evaluation.report.json"
-_OURS = {"evidence", "statements", "logs", "run", "run.json", ".lock", "cache", "originals", sign.REPORT}
+_OURS = {"evidence", "statements", "logs", "run", "run.json", ".lock", "cache", "originals", "shards", sign.REPORT}
 
 
 def _inputs(context: Context) -> Mapping[str, digest.Sha256]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from sealrun import digest
 from sealrun.engines import engine_of
-from sealrun.errors import VerificationFailed
+from sealrun.errors import UsageError, VerificationFailed
 from sealrun.outcome import Judgement, Outcome, Verdict, check
 from sealrun.reports import artifacts, inventory
 from sealrun.stage import Context, Stage, Work
@@ -31,6 +31,16 @@ def _gather(context: Context, work: Work) -> None:
         return
     _require_untouched(context)
     engine_of(context.plan).certify(context, work)
+
+
+def _split(context: Context, work: Work) -> None:
+    engine = engine_of(context.plan)
+    if engine.split is None:
+        raise UsageError(f"certify: engine {engine.name} judges all cases at once; leave out --shard")
+    if _refused_by_model_gate(context):
+        return
+    _require_untouched(context)
+    engine.split(context, work)
 
 
 def _require_untouched(context: Context) -> None:
@@ -70,4 +80,5 @@ STAGE = Stage(
     inputs=_inputs,
     gather=_gather,
     judge=_judge,
+    split=_split,
 )

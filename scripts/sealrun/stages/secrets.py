@@ -20,7 +20,7 @@ from sealrun.errors import InputMissing, ToolFailed, UsageError
 from sealrun.outcome import Finding, Judgement, Outcome, check
 from sealrun.policy import judge as policy
 from sealrun.reports import secret_formats
-from sealrun.reports.trufflehog3 import LISTING, SCAN, History, Listing, Past, Scanned, SecretScan
+from sealrun.reports.trufflehog3 import FOUND, LISTING, SCAN, History, Listing, Past, Scanned, SecretScan
 from sealrun.stage import Context, Stage, Work, read_report
 
 _LINK, _SUBMODULE, _EXCLUDED = "link, not followed", "submodule, not scanned", "excluded by policy"
@@ -37,13 +37,21 @@ def _inputs(context: Context) -> dict[str, digest.Sha256]:
 
 def _gather(context: Context, work: Work) -> None:
     listing, places = _list(context)
+    files.write_json(work.out / LISTING, listing)
+    _scan(context, work, listing, places, SCAN)
+
+
+def _split(context: Context, work: Work) -> None:
+    _scan(context, work, *_list(context), FOUND)
+
+
+def _scan(context: Context, work: Work, listing: Listing, places: Mapping[str, Path], report: str) -> None:
     cache = context.out / "cache" / "secrets"  # fingerprints by content; holds no secret
     history = None
     root = _repository(context)
     if root and listing.history:
         history = {"git": sandbox.program("git"), "root": os.fspath(root), **structs.asdict(listing.history)}
-    files.write_json(work.out / LISTING, listing)
-    secret_scan.run(work, listing.files, places, SCAN, history=history, cache=cache)
+    secret_scan.run(work, listing.files, places, report, history=history, cache=cache)
 
 
 def _judge(context: Context) -> Judgement:
@@ -295,4 +303,5 @@ STAGE = Stage(
     gather=_gather,
     judge=_judge,
     takes_targets=True,
+    split=_split,
 )

@@ -1,15 +1,18 @@
 """The parts of the secret scan that need no tool: reading, decoding, judging, fingerprints."""
 
 import gzip
+import hashlib
 import io
+import json
 import zipfile
+from types import SimpleNamespace
 
 import pytest
 
-from sealrun.inside import secret_text
-from sealrun.inside.scan_secrets import fingerprint
+from sealrun.inside import scan_secrets, secret_text
+from sealrun.inside.scan_secrets import Here, Scan, fingerprint
 from sealrun.inside.secret_context import CHECKS, Place, whole, why_not
-from sealrun.inside.secret_engine import decoded, fits
+from sealrun.inside.secret_engine import Hit, Scanned, decoded, fits
 from sealrun.inside.secret_text import Part, Skipped, lines_of, parts
 
 ALLOW = {"id": "hash", "rules": ["high-entropy"], "secret": "[0-9a-f]{8}", "line": r"sha256:SECRET$", "before": ""}
@@ -170,3 +173,32 @@ def test_a_fingerprint_depends_on_rule_and_secret_alone_and_hides_it() -> None:
     seen = {fingerprint(pair) for pair in [("a", "hunter2"), ("b", "hunter2"), ("a", "hunter3"), ("a", "hunter2")]}
     assert len(seen) == 3
     assert all(text.startswith("scrypt:") and "hunter" not in text for text in seen)
+
+
+def scan(**job: object) -> Scan:
+    """A scan of nothing yet, under one rule."""
+    made = Scan.__new__(Scan)
+    made.job, made.key, made.entries = job, "key", {}
+    made.unreported, made.partial = set(), set()
+    made.rules = SimpleNamespace(rules=[SimpleNamespace(id="rule")])  # type: ignore[assignment]
+    return made
+
+
+def test_what_is_too_much_to_report_is_no_part_of_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A content with secrets beyond those reported is scanned again by the next run, instead of being taken as cleaner."""
+    monkeypatch.setattr(scan_secrets, "REPORTED", 2)
+    run = scan()
+    contents = {name: Scanned("text", tuple(Hit(0, 1, (), each) for each in name), {}, {}, 1, (), {}) for name in ("ab", "cb")}
+    run.keep(contents, Here())
+    assert [len(run.entries[name]["hits"]) for name in ("ab", "cb")] == [2, 1]
+    assert run.unreported == {(0, "c")}
+    assert list(json.loads(run.found())["entries"]) == ["ab"]
+
+
+@pytest.mark.parametrize("of", [1, 2, 3, 7, 256])
+def test_every_id_is_in_one_shard(of: int) -> None:
+    """The ranges cover all ids, the first and the last one too, and do not overlap."""
+    ids = ["0" * 40, "f" * 40, *(hashlib.sha1(bytes([number])).hexdigest() for number in range(256))]
+    runs = [scan(shard=[number, of]) for number in range(1, of + 1)]
+    assert [sum(run.is_ours(oid) for run in runs) for oid in ids] == [1] * len(ids)
+    assert all(scan().is_ours(oid) for oid in ids)

@@ -2,16 +2,21 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
+from msgspec import structs
 
 from sealrun import pipeline
-from sealrun.errors import ToolFailed
+from sealrun.errors import ToolFailed, UsageError
+from sealrun.evidence import statement as statements
+from sealrun.evidence.shards import Shard
 from sealrun.outcome import Verdict
-from sealrun.stage import Context
+from sealrun.stage import Context, Work, check_files
 from sealrun.stages import certify
-from tests.certification import PROFILE, RECORDED, empty_release, fake, outcomes, release, state
+from tests.certification import PROFILE, RECORDED, empty_release, fake, outcomes, real_release, release, state
 
 PASSED = dict.fromkeys(certify.STAGE.controls, "passed")
 SCORE = 'case "$4" in *baseline-job.json) role=baseline;; *) role=candidate;; esac\n'
@@ -195,3 +200,32 @@ def assert_failed(context: Context) -> None:
     predicate = pipeline.execute(certify.STAGE, context).predicate
     assert (predicate.verdict, predicate.error_code, predicate.outcomes) == (Verdict.ERROR, 4, ())
     assert predicate.error
+
+
+@pytest.mark.e2e
+def test_shards_together_leave_the_bytes_of_one_run(tmp_path: Path) -> None:
+    """Real models and InvarLock: two shards of the cases, scored apart, and the stage that takes both scores nothing."""
+    whole, split = (real_release(tmp_path / name) for name in ("whole", "split"))
+    pipeline.execute(certify.STAGE, whole)
+    for number in (2, 1):
+        said = pipeline.execute_shard(certify.STAGE, split, Shard(number, 2))
+        assert sorted(said.digests()) == ["baseline.part", "candidate.part"]
+    for path in (split.out.parent / "records").glob("*"):
+        pytest.fail(f"{path}: a shard left records")
+    pipeline.execute(certify.STAGE, split, shards_of=2)
+    assert (split.logs("certify") / "score-baseline.stderr").read_text() == ""
+    for context in (whole, split):
+        assert context.statement_path("certify").read_bytes() == whole.statement_path("certify").read_bytes()
+        check_files(context.evidence("certify"), statements.load(whole.statement_path("certify")))
+
+
+def test_an_engine_that_judges_all_cases_at_once_is_not_split(tmp_path: Path) -> None:
+    """The engine is named; a stage that is not split says which are."""
+    context = release(tmp_path)
+    asked = structs.replace(context.plan.release.certify, engine="imported")
+    plan = structs.replace(context.plan, release=structs.replace(context.plan.release, certify=asked))
+    assert certify.STAGE.split
+    with pytest.raises(UsageError, match="engine imported judges all cases at once"):
+        certify.STAGE.split(replace(context, plan=plan), cast(Work, None))
+    with pytest.raises(UsageError, match="expected one of secrets, certify"):
+        pipeline.execute_shard(pipeline.stage_named("lock"), context, Shard(1, 2))

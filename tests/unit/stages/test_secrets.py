@@ -16,7 +16,9 @@ from pathlib import Path
 import pytest
 
 from sealrun import files, pipeline, venvs
-from sealrun.errors import InputMissing, ToolFailed, UsageError
+from sealrun.errors import InputMissing, ToolFailed, UsageError, VerificationFailed
+from sealrun.evidence import shards
+from sealrun.evidence.shards import Shard
 from sealrun.evidence.statement import StagePredicate
 from sealrun.outcome import OutcomeKind, Verdict
 from sealrun.reports.trufflehog3 import SecretScan, read_allowed
@@ -198,6 +200,60 @@ def test_a_second_scan_reads_what_is_new_alone(real: Path) -> None:
     assert [f.fingerprint for f in second.findings] == [f.fingerprint for f in first.findings]
     assert (context.out / "cache" / "secrets" / "found.json").is_file()
     assert_nowhere(key, context.out)
+
+
+def evidence(context: Context) -> dict[str, bytes]:
+    """What the stage left, and its statement."""
+    folder = context.evidence("secrets")
+    left = {name: (folder / name).read_bytes() for name in files.walk_files(folder)}
+    return left | {"statement": context.statement_path("secrets").read_bytes()}
+
+
+@pytest.mark.e2e
+def test_shards_together_leave_the_bytes_of_one_run(real: Path) -> None:
+    """Secrets in the tree, in the history alone and in a message: each shard scans its own, all of them what one run does."""
+    track(real, ".gitignore", "/whole/\n/split/\n")
+    for number in range(12):
+        track(real, f"file{number}.txt", f"{planted(100 + number % 5)}\nline {number}\n")
+    git(real, "commit", "--quiet", "--message", f"has {planted(120)}")
+    for number in range(4):
+        (real / f"file{number}.txt").unlink()
+    git(real, "add", "--all", "--", "file0.txt", "file1.txt", "file2.txt", "file3.txt")
+    git(real, "commit", "--quiet", "--message=less")
+    whole, split = (replace(context_of(real), out=real / name / "out") for name in ("whole", "split"))
+    said = execute(secrets.STAGE, whole)
+    assert said.verdict is Verdict.FAILED and len(said.findings) == 9
+    left = []
+    for number in (3, 1, 2):
+        pipeline.execute_shard(secrets.STAGE, split, Shard(number, 3))
+        part = shards.place(split.out, "secrets", Shard(number, 3)) / shards.PART / "found.json"
+        left.append(set(json.loads(part.read_bytes())["entries"]))
+        shutil.rmtree(split.out / "cache")
+    assert all(left) and sum(map(len, left)) == len(set.union(*left))
+    pipeline.execute(secrets.STAGE, split, shards_of=3)
+    assert evidence(split) == evidence(whole)
+    assert_nowhere(planted(100), split.out)
+
+
+@pytest.mark.e2e
+def test_a_shard_of_another_tree_is_refused(real: Path) -> None:
+    """One that is missing, was changed, or was made before a file changed ends the stage, and no statement stays."""
+    context = context_of(real)
+    pipeline.execute_shard(secrets.STAGE, context, Shard(1, 2))
+    with pytest.raises(InputMissing, match="shard 2/2 is missing; run `nox -s secrets -- --shard 2/2`"):
+        pipeline.execute(secrets.STAGE, context, shards_of=2)
+    pipeline.execute_shard(secrets.STAGE, context, Shard(2, 2))
+    pipeline.execute(secrets.STAGE, context, shards_of=2)
+    found = shards.place(context.out, "secrets", Shard(2, 2)) / shards.PART / "found.json"
+    kept = found.read_bytes()
+    found.write_bytes(kept.replace(b'"entries": {', b'"entries": {"x": {}, '))
+    with pytest.raises(VerificationFailed, match="changed since it was stated"):
+        pipeline.execute(secrets.STAGE, context, shards_of=2)
+    found.write_bytes(kept)
+    track(real, "new.txt", planted(24))
+    with pytest.raises(VerificationFailed, match="made from other inputs"):
+        pipeline.execute(secrets.STAGE, context_of(real), shards_of=2)
+    assert not context.statement_path("secrets").exists()
 
 
 @pytest.mark.e2e
