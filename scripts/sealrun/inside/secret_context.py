@@ -72,6 +72,7 @@ NOT_SECRET_NAME = re.compile(
     r"token[._-]?(id|type|name|count|limit|url|uri|endpoint|class|ize)|tokenizer|placeholder|label|partition|primary|foreign|"
     r"(sort|cache|row|group|dict|object|map|index|idempotency|lock|bucket)[._-]?key|regex|pattern|validator|keyboard|monkey|turkey"
 )
+SENTENCE = re.compile(r"""["']([\w,;.-]+ ){3,}[\w-]+["']\s{0,3}:\s{0,3}$""")
 HEX = re.compile(r"^[0-9a-fA-F]+$")
 UUID = re.compile(r"^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$")
 SAID_SECRET = re.compile(
@@ -142,6 +143,8 @@ def password(secret: str, place: Place) -> str:
         return "sample file"
     if FILLED_PASSWORD.search(secret):
         return "placeholder"
+    if secret.isdigit() and SENTENCE.search(place.line[: place.start]):
+        return "prose"  # a count under a name of many words
     if REFERENCE.search(secret) or CALL.search(place.line[place.end :]):
         return "reference"
     return "reference" if PLACE.search(secret) and "." in secret else ""

@@ -294,6 +294,42 @@ def test_archives_and_encodings_are_opened(real: Path) -> None:
 
 
 @pytest.mark.e2e
+def test_evidence_in_the_tree_is_no_finding_and_hides_none(real: Path) -> None:
+    """What a scan wrote and the rules it had, packed as a bundle packs them, say nothing; a secret beside them is found."""
+    blobs = "".join(
+        f"f(token=x, blob='{base64.b64encode(random.Random(seed).randbytes(33)).decode()}')\n" for seed in range(40)
+    )
+    track(real, "code.py", f"key = '{planted(12)}'\n{blobs}")
+    first = context_of(real)
+    assert failed(execute(secrets.STAGE, first)) == {"secrets.clean"}
+    (real / "code.py").write_text("pass\n")
+    rules = [(f"policy/secrets/{path.name}", path.read_bytes()) for path in sorted((ROOT / "policy" / "secrets").iterdir())]
+    evidence = [
+        (f"evidence/{name}", (first.out / "evidence" / name).read_bytes()) for name in files.walk_files(first.out / "evidence")
+    ]
+    renamed = [(f"evidence/bundle/{name.rpartition('/')[2].replace('scan', 'secrets')}", data) for name, data in evidence]
+    track(real, "kept/first.evidence.tar", packed([*rules, *evidence, *renamed]))
+    clean = execute(secrets.STAGE, context_of(real))
+    assert (clean.verdict, clean.findings) == (Verdict.PASSED, ())
+    track(
+        real, "kept/first.evidence.tar", packed([*rules, *evidence, ("policy/secrets/rules.yml", f"# {planted(12)}".encode())])
+    )
+    found = execute(secrets.STAGE, context_of(real)).findings
+    assert [finding.path for finding in found] == ["kept/first.evidence.tar"]
+
+
+def packed(members: list[tuple[str, bytes]]) -> bytes:
+    """Return a tar of *members*."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return stream.getvalue()
+
+
+@pytest.mark.e2e
 def test_inline_pragmas_count_only_where_policy_says_so_and_are_listed_one_by_one(real: Path) -> None:
     """Each is named with its path and line, those that only the history holds too; under an encoding at the line around it."""
     keys = [planted(number) for number in range(30, 33)]
