@@ -63,17 +63,18 @@ def finding_of(found: SecretFinding, control: str) -> Finding:
     )  # fmt: skip
 
 
-def git(root: Path, *arguments: str, unborn: bool = False) -> bytes:
-    """Return what git prints in *root*; with `unborn`, nothing for what does not exist. Raises InputMissing without a
-    repository, ToolFailed without git."""
+def git(root: Path, *arguments: str, unborn: bool = False, staged: bool = False) -> bytes:
+    """Return what git prints in *root*; with `unborn`, nothing for what does not exist; with `staged`, of the index that a hook
+    is told. Raises InputMissing without a repository, ToolFailed without git."""
     program = sandbox.program("git")
     with files.private_folder() as home:
         files.write_bytes(home / ".gitconfig", b"[safe]\n\tdirectory = *\n")  # a checkout may belong to another user
         variables = {"LC_ALL": "C", "GIT_CONFIG_GLOBAL": str(home / ".gitconfig"), "GIT_OPTIONAL_LOCKS": "0"}
+        index = settings.git_index() if staged else {}
         completed = sandbox.run(
             sandbox.Command(
                 name="git", argv=(program, "-c", "core.fsmonitor=false", *arguments), cwd=root, logs=home,
-                environment={**settings.judged_environment(home), **variables},
+                environment={**settings.judged_environment(home), **variables, **index},
                 success=(0, 1, _FATAL) if unborn else (0, _FATAL),
             )
         )  # fmt: skip

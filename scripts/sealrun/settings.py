@@ -93,6 +93,13 @@ def judged_environment(home: Path) -> Mapping[str, str]:
     return {**kept, **private, **offline, **steady}
 
 
+def git_index() -> Mapping[str, str]:
+    """Return what names the index of a commit that is being made: git gives its hooks one of its own for `commit -a` and
+    `commit PATH`."""
+    named = os.environ.get("GIT_INDEX_FILE")
+    return {"GIT_INDEX_FILE": str(Path(named).absolute())} if named else {}
+
+
 def install_environment() -> Mapping[str, str]:
     """Return what an installation sees: the allow-list plus index, proxy, certificate and cache settings."""
     seen = {

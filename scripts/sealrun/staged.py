@@ -39,13 +39,13 @@ class Staged(Struct, frozen=True, kw_only=True):
 def look(root: Path) -> tuple[tuple[Staged, ...], dict[str, str]]:
     """Return what is staged in *root*, and what of it is skipped, with the reason. Raises InputMissing without a repository."""
     try:
-        fields = secret_scan.git(root, *_DIFF, "--raw", "-z", "--no-abbrev").split(b"\0")
+        fields = secret_scan.git(root, *_DIFF, "--raw", "-z", "--no-abbrev", staged=True).split(b"\0")
     except ToolFailed:
         secret_scan.git(root, "rev-parse", "--git-dir")  # which says it when there is no repository
         raise
     entries = [(head.decode("ascii").split(), os.fsdecode(path)) for head, path in zip(fields[::2], fields[1::2], strict=False)]
     found, skipped = [], {}
-    lines = list(_added(secret_scan.git(root, *_DIFF, "--unified=0")))
+    lines = list(_added(secret_scan.git(root, *_DIFF, "--unified=0", staged=True)))
     if len(lines) != len(entries):
         raise ToolFailed(f"git: got {len(lines)} changes in the diff, expected {len(entries)}; run the command again")
     for ((_, mode, _, oid, _), path), added in zip(entries, lines, strict=True):

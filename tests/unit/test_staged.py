@@ -1,7 +1,10 @@
 """The hook before a commit: what a staged change adds is found, what was there before stops nobody."""
 
+import os
 import random
+import resource
 import string
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,8 @@ from sealrun.errors import InputMissing
 from sealrun.outcome import OutcomeKind
 from sealrun.stage import Context, context_of
 from tests.conftest import ROOT, git
+
+HOOKS = ROOT / ".pre-commit-hooks.yaml"
 
 
 def planted(seed: int) -> str:
@@ -70,3 +75,74 @@ def test_without_a_repository_the_message_says_so(tmp_path: Path) -> None:
     """No repository is no success."""
     with pytest.raises(InputMissing, match="no git repository"):
         staged.look(tmp_path)
+
+
+# -- a real commit, with the hook that .pre-commit-hooks.yaml declares
+
+
+@pytest.fixture
+def hooked(context: Context) -> Path:
+    """A repository whose commits run the hook."""
+    entry = next(line.split()[1] for line in HOOKS.read_text("utf-8").splitlines() if line.strip().startswith("entry:"))
+    assert os.access(ROOT / entry, os.X_OK)
+    hook = context.root / ".git" / "hooks" / "pre-commit"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\nexec '{ROOT / entry}'\n")
+    hook.chmod(0o755)
+    return context.root
+
+
+def commit(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Commit as a person does."""
+    names = {f"GIT_{who}_{what}": "a@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    argv = ["git", "commit", "--quiet", "--message=change", *arguments]
+    return subprocess.run(argv, cwd=root, check=False, capture_output=True, text=True, env=os.environ | names)
+
+
+def test_a_commit_with_a_secret_is_refused_and_one_without_is_made(context: Context, hooked: Path) -> None:
+    """The hook ends the commit, names the place, and repeats nothing; a clean change goes through."""
+    stage(context, "a.py", "x = 1\n")
+    assert commit(hooked).returncode == 0
+    stage(context, "b.py", f"\nkey = '{planted(1)}'\n")
+    done = commit(hooked)
+    assert done.returncode == 1
+    assert "b.py:2" in done.stderr
+    assert planted(1) not in done.stdout + done.stderr
+    assert git(hooked, "rev-list", "--count", "HEAD").strip() == "1"
+
+
+@pytest.mark.parametrize("arguments", [("-a",), ("a.py",)])
+def test_a_commit_that_stages_by_itself_is_scanned_as_what_it_will_be(
+    context: Context, hooked: Path, arguments: tuple[str, ...]
+) -> None:
+    """`commit -a` and `commit PATH` have an index of their own, which is the one to read."""
+    stage(context, "a.py", "x = 1\n")
+    assert commit(hooked).returncode == 0
+    (hooked / "a.py").write_text(f"key = '{planted(2)}'\n")
+    assert commit(hooked, *arguments).returncode == 1
+    (hooked / "a.py").write_text("x = 2\n")
+    assert commit(hooked, *arguments).returncode == 0
+
+
+def test_the_hook_is_quick(context: Context, hooked: Path) -> None:
+    """A commit of a few files takes no more than half a second of processors."""
+    spent = []
+    for number in range(4):
+        for name in "abc":
+            stage(context, f"{name}.py", f"x = {number}\n" * 200)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert commit(hooked).returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(spent) < 0.5, spent
+
+
+def test_a_hook_that_is_not_installed_ends_the_commit(hooked: Path, tmp_path: Path) -> None:
+    """Nothing scanned is nothing committed, and the message says what to run."""
+    copy = tmp_path / "elsewhere" / "scripts" / "scan_staged.sh"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes((ROOT / "scripts" / "scan_staged.sh").read_bytes())
+    copy.chmod(0o755)
+    done = subprocess.run([copy], cwd=hooked, check=False, capture_output=True, text=True, env={"PATH": os.environ["PATH"]})
+    assert done.returncode == 3
+    assert "INVARLOCK_ALLOW_NETWORK=1" in done.stderr
