@@ -111,6 +111,14 @@ def index_environment() -> dict[str, str]:
     return {names[0]: value for names, value in found.items() if value and not any(n in os.environ for n in names)}
 
 
+def pip_environment() -> dict[str, str]:
+    """Return the variable that makes an older pip believe whom SSL_CERT_FILE names, as everything else does; pip's own setting
+    wins."""
+    named = os.environ.get("SSL_CERT_FILE", "")
+    asked = "cert" in pip_settings() or any(os.environ.get(name) for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"))
+    return {"PIP_CERT": named} if named and not asked else {}
+
+
 def _become(module: str, arguments: list[str]) -> NoReturn:
     try:
         _ensure()
@@ -267,7 +275,7 @@ def _install_uv(pip_wheel: str, wheels: list[str]) -> None:
     alone = VENV / "uv.txt"
     alone.write_text(_lines_of("uv", LOCK.read_text(encoding="utf-8")), encoding="utf-8")
     pip = [str(_PYTHON), "-I", str(Path(pip_wheel) / "pip"), "install", "--no-user", "--no-input"]
-    closed = {"PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": ""} if wheels else {}
+    closed = {"PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": ""} if wheels else pip_environment()
     _run("pip", [*pip, "--disable-pip-version-check", "--no-deps", *_CHECKED, *wheels, "-r", str(alone)], closed)
     alone.unlink()
 

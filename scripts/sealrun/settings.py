@@ -108,7 +108,7 @@ def install_environment() -> Mapping[str, str]:
         if name in _KEPT or name in _INSTALL_NAMES or name.startswith(_INSTALL_PREFIXES)
     }
     steady = {"PATH": os.environ.get("PATH", os.defpath), "UV_PYTHON_DOWNLOADS": "never", "PYTHONNOUSERSITE": "1"}
-    return {**_pip_settings_for_uv(), **seen, **steady}
+    return {**_pip_and_uv_settings(), **seen, **steady}
 
 
 def compile_environment() -> Mapping[str, str]:
@@ -135,13 +135,14 @@ def own_environment() -> Mapping[str, str]:
     return {"HOME": tempfile.gettempdir(), **os.environ}  # some programs refuse to start without a home
 
 
-def _pip_settings_for_uv() -> Mapping[str, str]:
-    """Return pip's configured index, proxy and certificates as uv's variables, where the checkout's bootstrap is at hand."""
+def _pip_and_uv_settings() -> Mapping[str, str]:
+    """Return pip's configured index, proxy and certificates as uv's variables, and uv's certificates as pip's, where the
+    checkout's bootstrap is at hand."""
     try:
         import bootstrap
     except ImportError:  # installed as a package: uv's own configuration alone
         return {}
-    return bootstrap.index_environment()
+    return {**bootstrap.index_environment(), **bootstrap.pip_environment()}
 
 
 def _pip_settings() -> Mapping[str, str]:

@@ -39,6 +39,7 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "SSL_CERT_FILE",
         "SSL_CLIENT_CERT",
         "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE",
     ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -233,6 +234,18 @@ find-links = /wheels /more
         "HTTP_PROXY": "http://proxy.example:3128",
         "SSL_CERT_FILE": "/etc/newer.pem",
     }
+
+
+def test_an_older_pip_believes_whom_the_rest_believes(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SSL_CERT_FILE is handed to pip, unless pip has certificates of its own."""
+    assert bootstrap.pip_environment() == {}
+    monkeypatch.setenv("SSL_CERT_FILE", "/etc/ours.pem")
+    assert bootstrap.pip_environment() == {"PIP_CERT": "/etc/ours.pem"}
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/requests.pem")
+    assert bootstrap.pip_environment() == {}
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+    program(bare / "home/.config/pip/pip.conf", "[global]\ncert = /etc/corporate.pem\n")
+    assert bootstrap.pip_environment() == {}
 
 
 def test_a_pip_configuration_that_is_named_replaces_the_users(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
