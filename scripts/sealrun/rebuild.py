@@ -2,6 +2,7 @@
 
 Rules: the keys used here stand for the maker's, whose public halves and names the bundle holds; a signed file of the bundle is
 taken only where the file made here is the same in everything but the key; where it is not, ours stays and tells the difference.
+The advisories are those that the bundle holds: a clone has none, and today's would tell something else.
 The signatures of the bundle itself are not made at all: what they would be over is left beside the archive.
 """
 
@@ -14,6 +15,7 @@ from sealrun import digest, files, pipeline
 from sealrun.errors import VerificationFailed
 from sealrun.evidence import bundle, keys, manifest, oms, sign
 from sealrun.evidence.statement import StageStatement
+from sealrun.reports import snapshot
 from sealrun.stage import Context, Stage, Work
 from sealrun.stages import bundle as sealing
 
@@ -47,11 +49,23 @@ def rebuild(context: Context, archive: bundle.Archive) -> list[str]:
 
     Raises InputMissing or ToolFailed when a stage cannot start.
     """
-    for stage in pipeline.stages().values():
-        statement = _execute(stage, context, archive)
-        if statement.predicate.error:
-            return [f"{stage.name}: {statement.predicate.error}"]
+    with files.private_folder() as folder:
+        context = replace(context, advisories=_advisories(archive, folder))
+        for stage in pipeline.stages().values():
+            statement = _execute(stage, context, archive)
+            if statement.predicate.error:
+                return [f"{stage.name}: {statement.predicate.error}"]
     return []
+
+
+def _advisories(archive: bundle.Archive, folder: Path) -> Path | None:
+    """Put the advisories of the bundle into *folder* and return it; None when the bundle holds none."""
+    names = {name: f"evidence/audit/{name}" for name in (snapshot.FACTS, snapshot.SNAPSHOT)}
+    if not all(member in archive.members and member not in archive.withheld for member in names.values()):
+        return None
+    for name, member in names.items():
+        files.write_bytes(folder / name, archive.read(member))
+    return folder
 
 
 def _execute(stage: Stage, context: Context, archive: bundle.Archive) -> StageStatement:

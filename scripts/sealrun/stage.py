@@ -29,7 +29,8 @@ class Context:
     """Where a stage works. `root` is the repository that is judged, `out` is `build/NAME-VERSION`, `targets` are explicit
     things to judge instead of the release's own (`nox -s audit -- LOCK...`), `since` the revision whose history needs no
     look (`nox -s secrets -- --since REV`). `home` is Sealrun's checkout where that is another one than `root`; `report_only`
-    says that nobody enforces what is judged, and then everything says so."""
+    says that nobody enforces what is judged, and then everything says so. `advisories` is a folder with the facts and the
+    snapshot to audit by, where these are not the checkout's own."""
 
     plan: Plan
     root: Path
@@ -38,6 +39,7 @@ class Context:
     since: str = ""
     home: Path | None = None
     report_only: bool = False
+    advisories: Path | None = None
 
     @property
     def tools(self) -> Path:

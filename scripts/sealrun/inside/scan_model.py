@@ -47,16 +47,29 @@ REFUSED_CLAIMS = {
     ".h5", ".hdf5", ".keras", ".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".lz4", ".7z", ".rar", ".nemo", ".mar",
     ".pb", ".pbtxt", ".tflite", ".mlmodel", ".pdmodel", ".pdiparams", ".msgpack", ".skops", ".pmml",
 }  # fmt: skip
-CODE_NAMES = frozenset({"dockerfile", "containerfile", "makefile"})
+CODE_NAMES = frozenset({
+    "dockerfile", "containerfile", "makefile", "cmakelists.txt", "jenkinsfile", "vagrantfile", "procfile", "justfile",
+    "rakefile", "snakefile", "pyproject.toml", "setup.cfg", "tox.ini", "package.json", ".envrc", ".bashrc", ".bash_profile",
+    ".profile", ".zshrc", ".zshenv", ".vimrc", ".exrc", ".npmrc", ".pypirc", "pip.conf", "pip.ini",
+})  # fmt: skip
+CODE_FOLDERS = frozenset({".vscode", ".devcontainer", ".github", ".gitlab", ".circleci", ".idea", ".husky"})
 CODE_SUFFIXES = {
-    ".py", ".pyc", ".pyd", ".pyi", ".pyx", ".pyw", ".egg", ".whl", ".ipynb", ".so", ".dll", ".dylib", ".exe", ".jar", ".class",
-    ".sh", ".bash", ".zsh", ".bat", ".cmd", ".ps1", ".vbs", ".js", ".mjs", ".wasm", ".rb", ".pl", ".php", ".lua", ".hta",
-    ".wsf", ".scr", ".com", ".msi", ".reg", ".url", ".lnk",
-    ".desktop",
+    ".py", ".pyc", ".pyd", ".pyi", ".pyx", ".pyw", ".egg", ".whl", ".ipynb", ".so", ".dll", ".dylib", ".exe", ".jar",
+    ".class", ".sh", ".bash", ".zsh", ".bat", ".cmd", ".ps1", ".vbs", ".js", ".mjs", ".wasm", ".rb", ".pl", ".php", ".lua",
+    ".hta", ".wsf", ".scr", ".com", ".msi", ".reg", ".url", ".lnk", ".desktop", ".c", ".cc", ".cpp", ".cxx", ".cu", ".cuh",
+    ".h", ".hpp", ".cl", ".metal", ".ptx", ".rs", ".go", ".java", ".kt", ".swift", ".scala", ".r", ".jl", ".ts", ".tsx",
+    ".jsx", ".cjs", ".a", ".o", ".ko", ".node", ".sys", ".drv", ".pyz", ".pyzw", ".psm1", ".psd1", ".vbe", ".jse", ".wsc",
+    ".sct", ".command", ".applescript", ".scpt", ".service", ".apk", ".appimage", ".deb", ".rpm", ".dmg",
 }  # fmt: skip
 SAFE = ("safetensors", "onnx", "gguf", "sentencepiece", "parquet", "arrow")
 TEXTS = ("json", "jsonl", "csv", "text", "script")
-BINARY_NAMES = {"onnx": {".pb", ".bin"}, "safetensors": {".bin"}, "gguf": {".bin"}, "sentencepiece": {".bin"}}
+BINARY_NAMES = {
+    "onnx": {".pb", ".bin"},
+    "onnx-data": {".bin", ".dat"},
+    "safetensors": {".bin"},
+    "gguf": {".bin"},
+    "sentencepiece": {".bin"},
+}
 PICKLE_BEARING = ("pickle", "zip", "numpy")
 
 
@@ -126,6 +139,8 @@ def code_by_name(path: str) -> Iterator[str]:
         yield f"is code by its name (*{name.suffix})"
     if name.name.lower() in CODE_NAMES:
         yield f"is code by its name ({name.name})"
+    for part in sorted(CODE_FOLDERS & {part.lower() for part in name.parts[:-1]}):
+        yield f"lies in {part}, where editors and services look for what to run"
     if ".git" in name.parts:
         yield "is part of a git repository, whose hooks and settings start programs"
 
@@ -133,7 +148,7 @@ def code_by_name(path: str) -> Iterator[str]:
 def false_name(suffix: str, found: str) -> Iterator[str]:
     """Yield when a file of the format *found* is named as one of another format."""
     claimed = CLAIMS.get(suffix, found)
-    refused = suffix in REFUSED_CLAIMS and found in (*TEXTS, *SAFE) and suffix not in BINARY_NAMES.get(found, ())
+    refused = suffix in REFUSED_CLAIMS and found in (*TEXTS, *SAFE, "onnx-data") and suffix not in BINARY_NAMES.get(found, ())
     if claimed != found or refused:
         yield f"is {found}, but is named *{suffix}"
 
@@ -173,9 +188,10 @@ def adopt_external(entries: list[dict[str, str]], verdicts: list[dict[str, Any]]
         file = Path(entry["file"])
         taken = pieces[file]
         if taken and said["format"] in ("unknown", *TEXTS):
-            said["format"] = "onnx-data"
-            said["problems"] = [text for text in said["problems"] if text == "changed while it was judged"]
-            said["problems"] += gaps(file, sorted(taken))
+            was, said["format"] = said["format"], "onnx-data"
+            if was == "unknown":  # a text keeps what is wrong with it: others than the model may read it
+                said["problems"] = [text for text in said["problems"] if text == "changed while it was judged"]
+            said["problems"] += [*gaps(file, sorted(taken)), *false_name(file.suffix.lower(), "onnx-data")]
 
 
 def gaps(file: Path, taken: list[tuple[int, int]]) -> Iterator[str]:

@@ -89,6 +89,8 @@ def _known(context: Context, locks: Sequence[Lock]) -> tuple[Snapshot, Facts]:
 
     Raises InputMissing, also for others than those that its organisation names.
     """
+    if context.advisories:
+        return snapshot.load(context.advisories)
     place = context.root if index.has_any(context.root) else context.tools
     taken, facts = index.known(place, _names(locks))
     if context.plan.advisories not in ("", taken.sha256):

@@ -5,6 +5,7 @@ import hashlib
 import io
 import struct
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from sealrun.inside.formats import (
     sentencepiece_file,
     strict,
     templates,
+    texts,
 )
 from tests import fuzz, models
 from tests.conftest import ROOT
@@ -204,6 +206,22 @@ def test_an_arrow_file_that_is_not_sound_is_named(tmp_path: Path, data: bytes, n
     """Cut short, with something behind it, a footer about other batches, an extension type that unpickles on reading."""
     (tmp_path / "x.arrow").write_bytes(data)
     assert named in " ".join(arrow_file.read(tmp_path / "x.arrow", {}))
+
+
+@pytest.mark.parametrize(
+    "filler",
+    [b"\n", b" ", b"\t", b"A", b"=", b"A" * 30 + b"\n", b"<~", b"0x80, ", b"- ", b",", b'"', b"begin 644 x\n", b": !", b"{{ ", b"_" * 27 + b" ",
+     b"node\n", b"=\ncmd ", b"!!pytho", b"(", b"S'a'\n", b"@" * 60 + b" "],
+)  # fmt: skip
+@pytest.mark.parametrize("size", [400_000, 3_000_000])
+def test_no_text_takes_long(tmp_path: Path, filler: bytes, size: int) -> None:
+    """Repeated for ever, what the patterns begin with costs time in step with its length: seconds of the processor at most."""
+    file = tmp_path / "text.yaml"
+    file.write_bytes(filler * (size // len(filler)))
+    begun = time.process_time()
+    list(texts.read(file, texts.kind_of(file), {}, []))
+    pickles.file_is_pickle(file)
+    assert time.process_time() - begun < 6
 
 
 def test_lists_of_digests_hide_nothing() -> None:

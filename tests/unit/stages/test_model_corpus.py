@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from sealrun.outcome import Verdict
+from sealrun.outcome import OutcomeKind, Verdict
 from sealrun.stages import model
-from tests import models
+from tests import disguises, models
 from tests.small import context_of, execute, repository, use_environments
 
 pytestmark = pytest.mark.e2e
@@ -23,6 +23,7 @@ def root(tmp_path: Path) -> Path:
 def written(folder: Path, files: dict[str, bytes]) -> Path:
     folder.mkdir()
     for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
     return folder
 
@@ -33,6 +34,23 @@ def test_no_hostile_file_is_admitted(root: Path, tmp_path: Path) -> None:
     said = execute(model.STAGE, context_of(root, folder))
     named = {finding.path for finding in said.findings if finding.control in ("model.formats", "model.code")}
     assert sorted(set(models.HOSTILE) - {path.removeprefix("hostile/") for path in named if path}) == []
+
+
+def test_no_disguise_is_admitted(root: Path, tmp_path: Path) -> None:
+    """Another name, an encoding, padding, a broken header, another program's format: each has a finding of its own that says so."""
+    folder = written(tmp_path / "hostile", disguises.DISGUISED)
+    said = execute(model.STAGE, context_of(root, folder))
+    named = {finding.path: finding for finding in said.findings if finding.control in ("model.formats", "model.code")}
+    assert sorted(set(disguises.DISGUISED) - {path.removeprefix("hostile/") for path in named if path}) == []
+    assert all(finding.message and finding.outcome is OutcomeKind.FAILED for finding in named.values())
+    assert said.verdict is Verdict.FAILED
+
+
+def test_what_looks_like_a_disguise_passes(root: Path, tmp_path: Path) -> None:
+    """Honest files with the same words, numbers and lengths."""
+    folder = written(tmp_path / "honest", disguises.LOOKALIKES)
+    said = execute(model.STAGE, context_of(root, folder))
+    assert [(finding.path, finding.message) for finding in said.findings] == []
 
 
 def test_honest_files_of_every_format_pass(root: Path, tmp_path: Path) -> None:

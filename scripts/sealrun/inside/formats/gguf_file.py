@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from sealrun.inside.formats import pickles, templates, wishes
+from sealrun.inside.formats import pickles, texts
 
 MAGIC = b"GGUF"
 MAX_HEADER = 512 * 1024 * 1024
@@ -164,10 +164,8 @@ def _value(header: _Header, kind: int, depth: int) -> Any:
 def _judge_metadata(metadata: dict[str, Any]) -> Iterator[str]:
     for key, value in metadata.items():
         if isinstance(value, str):
-            yield from (f"{key[:100]}: {text}" for text in templates.judge(value, strictly="chat_template" in key))
-            if "chat_template" not in key:
-                yield from (f"{key[:100]}: {text}" for text in wishes.asked_by_text(value, ""))
-        for text in _strings(value):
+            yield from (f"{key[:100]}: {text}" for text in texts.embedded(value, strictly="chat_template" in key))
+        for text in _strings(value) if isinstance(value, list) else ():
             yield from (f"{key[:100]}: {found}" for found in pickles.encoded(text))
 
 

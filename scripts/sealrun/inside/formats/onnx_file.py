@@ -16,10 +16,11 @@ import onnx
 from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 from google.protobuf.unknown_fields import UnknownFieldSet  # type: ignore[import-untyped]
 
-from sealrun.inside.formats import pickles, wishes
+from sealrun.inside.formats import pickles, texts
 
 MAX_MODEL = 2 * 1024**3
 _MAX_DIMS = 64
+_PYTHON_OPERATORS = {"PythonOp", "PythonOpGrad", "ATen", "ATenGrad", "PyOp"}  # of builds for training
 _KEYS = {"location", "offset", "length", "checksum", "basepath"}
 
 type Pieces = dict[Path, list[tuple[int, int]]]  # every file that is judged, and which bytes of it tensors take
@@ -60,7 +61,9 @@ def read(model: onnx.ModelProto, folder: Path, details: dict[str, Any], domains:
         for text in (*_strings(message), *_constants(message)):
             yield from pickles.encoded(text.encode() if isinstance(text, str) else text)
         if isinstance(message, onnx.StringStringEntryProto):
-            yield from (f"{message.key[:100]}: {text}" for text in wishes.asked_by_text(message.value, ""))
+            yield from (f"{message.key[:100]}: {text}" for text in texts.embedded(message.value))
+        if isinstance(message, onnx.NodeProto) and message.op_type in _PYTHON_OPERATORS:
+            yield f"the operator {message.op_type} runs what the model names"
     imported = {entry.domain: entry.version for entry in model.opset_import}
     own = {domain for domain, _ in functions}
     for domain in sorted((used | (imported.keys() - own)) - domains):

@@ -35,9 +35,13 @@ _MOST_BEGINNINGS = 20_000
 _LOOKED_AT = 64 * 1024
 _BASE32 = re.compile(rb"[A-Z2-7]+")
 _HEX = re.compile(rb"[0-9a-fA-F]+")
-_ESCAPED = re.compile(rb"\\x80\\x0[2-5]")
+_WRAPPED = re.compile(rb"(?<![A-Za-z0-9+/_-])(?:[A-Za-z0-9+/_-]{28,}+\r?\n)+[A-Za-z0-9+/_-]+")
+_OTHER85 = re.compile(rb"[0-9A-Za-z!#$%&()*+;<=>?@^_`{|}~-]{28,}|<~[!-uz\s]{20,}(?:~>)?")
+_ESCAPED = re.compile(rb"\\(?:x80\\x0|u0080\\u000|200\\00|0x80, ?0x0)[2-5]|\b0x80,\s{0,4}0x0[2-5],")
+_UUENCODED = re.compile(rb"^begin [0-7]{3,4} \S.{0,200}\r?\n[!-`][ -`]{4,}$", re.MULTILINE)
 _HIDDEN = (b"PK\x03\x04", b"\x7fELF", b"\x1f\x8b\x08\x00", b"\x1f\x8b\x08\x08", b"\xfd7zXZ\x00",
-           *(b"BZh%d1AY&SY" % n for n in range(1, 10)))  # fmt: skip
+           b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\x93NUMPY", b"\x89HDF\r\n\x1a\n",
+           b"\xac\xed\x00\x05", *(b"BZh%d1AY&SY" % n for n in range(1, 10)))  # fmt: skip
 
 
 def is_pickle(stream: IO[bytes]) -> bool:
@@ -73,10 +77,19 @@ def is_whole(file: Path) -> bool:
 
 
 def encoded(data: bytes, levels: int = 3) -> Iterator[str]:
-    """Yield what a base64, base32 or hexadecimal run in *data* hides: a pickle, an archive or a program."""
+    """Yield what a base64, base85, base32 or hexadecimal run in *data*, over several lines or in one, hides: a pickle, an
+    archive or a program."""
     if _ESCAPED.search(data):
         yield "holds a pickle, spelled with escapes"
-    for run in {run for run in data.replace(b"\\x", b"").translate(_RUNS).split() if len(run) >= _SHORTEST}:
+    if _UUENCODED.search(data):
+        yield "holds a file that is encoded by uuencode"
+    if any(_hides(inner) for run in _OTHER85.findall(data) for inner in _from_base85(run)):
+        yield "holds an encoded text (base85) that decodes to a pickle, an archive or a program"
+        return
+    lines = data.replace(b"\\r", b"").replace(b"\\n", b"\n")
+    wrapped = (run.translate(None, b"\r\n") for run in _WRAPPED.findall(lines))
+    plain = (run for run in data.replace(b"\\x", b"").translate(_RUNS).split() if len(run) >= _SHORTEST)
+    for run in {*plain, *wrapped}:
         for inner in (*_from_base64(run), *_from_hex(run), *_from_base32(run)):
             if _hides(inner):
                 yield "holds an encoded text (base64, base32 or hexadecimal) that decodes to a pickle, an archive or a program"
@@ -90,10 +103,10 @@ def _hides(data: bytes) -> bool:
     """Return whether decoded *data* is what no text of a model has any business with."""
     if data[:1] not in _STARTS and not data.startswith(_HIDDEN):
         return False
-    return data.startswith(_HIDDEN) or _walks(data) or _walks(_inflated(data))
+    return data.startswith(_HIDDEN) or imports_and_calls(data) or imports_and_calls(_inflated(data))
 
 
-def _walks(data: bytes) -> bool:
+def imports_and_calls(data: bytes) -> bool:
     """Return whether *data* imports by name and calls, or ends: random bytes (digests) seldom do."""
     try:
         return _walk(io.BytesIO(data), data[:1] == b"\x80" and data[1:2] <= b"\x05", _BY_NAME)
@@ -140,7 +153,7 @@ def _skip_argument(stream: IO[bytes], operation: pickletools.OpcodeInfo) -> bool
     size = operation.arg.n
     if size == pickletools.UP_TO_NEWLINE:
         lines = 2 if operation.name in ("GLOBAL", "INST") else 1
-        return all(stream.readline(_MAX_LINE).endswith(b"\n") for _ in range(lines))
+        return all(_skip_line(stream) for _ in range(lines))
     if size >= 0:
         return len(stream.read(size)) == size
     head = stream.read(_LENGTHS[size])
@@ -149,6 +162,14 @@ def _skip_argument(stream: IO[bytes], operation: pickletools.OpcodeInfo) -> bool
         return False
     here = stream.tell()
     return here + length <= stream.seek(0, io.SEEK_END) and stream.seek(here + length) >= 0
+
+
+def _skip_line(stream: IO[bytes]) -> bool:
+    """Read past the end of a line, however long it is; return whether it has one."""
+    while piece := stream.readline(_MAX_LINE):
+        if piece.endswith(b"\n"):
+            return True
+    return False
 
 
 def _apply(operation: pickletools.OpcodeInfo, stack: list[bool]) -> bool:
@@ -186,6 +207,18 @@ def _from_base64(text: bytes) -> Iterator[bytes]:
     yield _decoded(plain)
     for found in itertools.islice(_BEGINNINGS.finditer(plain, 1), _MOST_BEGINNINGS):
         yield _decoded(plain[found.start() : found.start() + _LOOKED_AT])
+
+
+def _from_base85(text: bytes) -> Iterator[bytes]:
+    """Yield what *text* says in base85 or Ascii85, where its beginning could be one of what is looked for."""
+    decode = base64.a85decode if text.startswith(b"<~") else base64.b85decode
+    body = text.removeprefix(b"<~").removesuffix(b"~>")
+    try:
+        head = decode(body[:10])
+        if head[:1] in _STARTS or head.startswith(tuple(magic[:8] for magic in _HIDDEN)):
+            yield decode(body[: _LOOKED_AT - _LOOKED_AT % 5])
+    except ValueError:
+        return
 
 
 def _decoded(text: bytes) -> bytes:

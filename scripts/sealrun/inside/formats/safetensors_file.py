@@ -9,11 +9,12 @@ Source: the format's description in the safetensors repository.
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from sealrun.inside.formats import pickles, strict, templates, wishes
+from sealrun.inside.formats import pickles, strict, texts
 
 MAX_HEADER = 100_000_000
+_LOOKED_AT = 64 * 1024
 DTYPE_BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16,
     "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64, "C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
@@ -35,7 +36,19 @@ def read(file: Path, details: dict[str, Any]) -> Iterator[str]:
             yield f"the header has {length} bytes, expected at most {MAX_HEADER}"
             return
         raw = stream.read(length)
-    yield from check_header(raw, size - 8 - length, details)
+        problems = list(check_header(raw, size - 8 - length, details))
+        yield from problems or _check_bytes(stream, 8 + length, raw)
+
+
+def _check_bytes(stream: IO[bytes], start: int, raw: bytes) -> Iterator[str]:
+    """Yield which tensor of bytes is a pickle; those of other numbers cannot be told from weights."""
+    header, _ = strict.strict_json(raw.decode())
+    for name, tensor in header.items():
+        if name != "__metadata__" and tensor["dtype"] in ("U8", "I8"):
+            begin, end = tensor["data_offsets"]
+            stream.seek(start + begin)
+            if pickles.imports_and_calls(stream.read(min(end - begin, _LOOKED_AT))):
+                yield f"tensor {name[:100]!r} is a pickle"
 
 
 def check_header(raw: bytes, data_size: int, details: dict[str, Any]) -> Iterator[str]:
@@ -63,8 +76,7 @@ def check_header(raw: bytes, data_size: int, details: dict[str, Any]) -> Iterato
 def _judge_metadata(metadata: Any) -> Iterator[str]:
     for key, value in metadata.items() if isinstance(metadata, dict) else ():
         if isinstance(value, str):
-            yield from (f"{key[:100]}: {text}" for text in templates.judge(value, strictly="chat_template" in key))
-            yield from (f"{key[:100]}: {text}" for text in wishes.asked_by_text(value, ""))
+            yield from (f"{key[:100]}: {text}" for text in texts.embedded(value, strictly="chat_template" in key))
 
 
 def check_tensors(header: dict[str, Any], data_size: int) -> Iterator[str]:

@@ -7,6 +7,7 @@ asks for (remote code, objects by name) or is (a script, whatever it is called) 
 import codecs
 import csv
 import io
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,16 @@ _OVERLAP = 4096
 _CONTROL = bytes(sorted({*range(9), 11, *range(14, 32)}))  # DEL is a token of its own in some vocabularies
 _MAX_COLUMNS = 1000
 _MARKUP = re.compile(rb"\A\s*<(?:\?|!|%|(?:html|head|body|script|svg|iframe|pmml|net|project|configuration)\b)", re.IGNORECASE)
+# Models of other programs, and archives, that are written as text.
+_WRITTEN = re.compile(
+    rb"\A(?:tree\r?\nversion=v|(?:svm_type|solver_type) \w+\r?\n|\[net\]|7767517\r?\n|HloModule |\.version \d|!<arch>\n"
+    rb"|(?:RD[AX]\d\n)?A\n[23]\n\d+\n|[0-8]\n\d+\n\d+\nV \d+\n)|^[ \t]*(?:func\.func|llvm\.func|stablehlo\.\w+) @",
+    re.MULTILINE,
+)
+_FORMULA = re.compile(
+    rb"(?:^|[,;\t\"])[ \t]{0,20}[=+@-][ \t]{0,20}(?:cmd|msexcel|powershell|rundll32|mshta|wscript)[ \t]{0,20}\|",
+    re.IGNORECASE | re.MULTILINE,
+)
 _TEST_VIRUS = b"EICAR-STANDARD-ANTIVIRUS-" + b"TEST-FILE"
 
 
@@ -40,7 +51,8 @@ def is_text(file: Path) -> bool:
 
 
 def kind_of(file: Path) -> str:
-    """Return json, jsonl, csv, script or text; of a text that is none of these its name decides what is wrong with it."""
+    """Return json, jsonl, csv, script, markup, model-text or text; of a text that is none of these its name decides what is
+    wrong with it."""
     suffix = file.suffix.lower()
     with file.open("rb") as stream:
         head = stream.read(_PIECE).removeprefix(codecs.BOM_UTF8)
@@ -48,6 +60,8 @@ def kind_of(file: Path) -> str:
         return "script"
     if suffix != ".md" and _MARKUP.match(head):
         return "markup"
+    if suffix != ".md" and _WRITTEN.search(head[:65536]):
+        return "model-text"
     named = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv"}
     if suffix in named:
         return named[suffix]
@@ -69,6 +83,7 @@ def read(file: Path, found: str, details: dict[str, Any], code: list[str]) -> It
     elif found == "csv":
         yield from _read_csv(file, details)
     else:
+        code += dict.fromkeys(_asked(file))
         yield from _read_text(file, code)
 
 
@@ -84,6 +99,15 @@ def _read_text(file: Path, code: list[str]) -> Iterator[str]:
             yield from templates.judge(text, strictly=is_template)
 
 
+def _asked(file: Path) -> Iterator[str]:
+    """Yield what a text of any length asks for by names that libraries act on."""
+    with file.open("rb") as stream:
+        before = b""
+        while piece := stream.read(_PIECE):
+            yield from wishes.named_objects(before + piece, file.suffix.lower())
+            before = piece[-_OVERLAP:]
+
+
 def _hidden(file: Path) -> Iterator[str]:
     """Yield what no text of a model has any business with."""
     with file.open("rb") as stream:
@@ -94,6 +118,9 @@ def _hidden(file: Path) -> Iterator[str]:
                 return
             if found := next(pickles.encoded(before + piece), ""):
                 yield found
+                return
+            if _FORMULA.search(before + piece):
+                yield "holds a formula that starts a program"
                 return
             before = piece[-_OVERLAP:]
 
@@ -156,15 +183,38 @@ def _read_lines(file: Path, details: dict[str, Any], code: list[str]) -> Iterato
 
 
 def _pickled_strings(value: Any) -> Iterator[str]:
-    """Yield when a string of a JSON value is a pickle, a byte for a character."""
+    """Yield when a string of a JSON value is a pickle, a byte for a character, or a list one, a byte for a number."""
     rest = [value]
     while rest:
         item = rest.pop()
         rest += strict.children(item)
+        if isinstance(item, list) and _is_pickled(item):
+            yield "a list in it is a pickle, a byte for a number"
+            return
         likely = isinstance(item, str) and len(item) > 9 and ("\x80" <= item[0] <= "\xff" or "\n" in item)
         if likely and pickles.is_pickle(io.BytesIO(item.encode("latin-1", "replace"))):
             yield "a text in it is a pickle, a byte for a character"
             return
+
+
+def _is_pickled(numbers: list[Any]) -> bool:
+    if len(numbers) < 10 or any(type(number) is not int or not 0 <= number < 256 for number in numbers[:10]):
+        return False
+    whole = itertools.takewhile(lambda number: type(number) is int and 0 <= number < 256, numbers)
+    return pickles.imports_and_calls(bytes(whole))
+
+
+def embedded(text: str, *, strictly: bool = False) -> Iterator[str]:
+    """Yield what is wrong with a text inside of another format: what it hides, and what it asks for. *strictly*: it is a
+    template."""
+    yield from pickles.encoded(text.encode("utf-8", "replace"))
+    yield from templates.judge(text, strictly=strictly)
+    yield from _pickled_strings([text])
+    if not strictly:
+        yield from wishes.asked_by_text(text, "")
+        value, _ = strict.strict_json(text) if text.lstrip()[:1] in ("{", "[") else (None, None)
+        yield from wishes.asked_code(value)
+        yield from _templates_in(value)
 
 
 def _read_csv(file: Path, details: dict[str, Any]) -> Iterator[str]:
