@@ -238,12 +238,14 @@ find-links = /wheels /more
 
 def test_an_older_pip_believes_whom_the_rest_believes(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SSL_CERT_FILE is handed to pip, unless pip has certificates of its own."""
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     assert bootstrap.pip_environment() == {}
     monkeypatch.setenv("SSL_CERT_FILE", "/etc/ours.pem")
     assert bootstrap.pip_environment() == {"PIP_CERT": "/etc/ours.pem"}
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/requests.pem")
     assert bootstrap.pip_environment() == {}
     monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+    monkeypatch.delenv("PIP_CONFIG_FILE")
     program(bare / "home/.config/pip/pip.conf", "[global]\ncert = /etc/corporate.pem\n")
     assert bootstrap.pip_environment() == {}
 
