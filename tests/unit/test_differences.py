@@ -18,7 +18,8 @@ def side(
     *, audit_lock: str = LOCK, policy: str = POLICY, weights: bytes = b"w", code: bytes = b"c", python: str = "3.12.1",
     noise: bytes = b"", tree: bytes = b"",
 ) -> Side:  # fmt: skip
-    """A bundle of four stages: audit reads its lock, model the weights, certify what model left, secrets the tree."""
+    """A bundle of five stages: audit reads its lock, model the weights, certify what model left, secrets the tree, bundle the
+    statements of the others."""
     inputs: dict[str, dict[str, bytes]] = {
         "audit": {"requirements/audit.txt": audit_lock.encode(), "audit": audit_lock.encode(), "installed/audit": b""},
         "model": {"candidate/model.onnx": weights},
@@ -26,6 +27,10 @@ def side(
         "secrets": {"tree": audit_lock.encode() + policy.encode() + weights + code + tree},
     }
     left = {"audit": audit_lock.encode(), "model": weights, "certify": weights + noise, "secrets": b"[]"}
+    inputs["bundle"] = {
+        f"statements/{stage}": digest.canonical_json(left[stage].hex()) for stage in ("audit", "model", "certify")
+    }
+    left["bundle"] = b"".join(inputs["bundle"].values())
     evidence = {f"evidence/{stage}/digests.json": data for stage, data in left.items()}
     statements = {stage: _statement(stage, inputs[stage], left[stage], audit_lock, policy, code, python) for stage in inputs}
     written = {f"statements/{stage}.json": files.readable_json(said) for stage, said in statements.items()}
@@ -70,6 +75,7 @@ def test_a_tool_of_another_version() -> None:
     assert found.causes == {"requirements/audit.txt": "pip-audit 2.10.1 became 2.10.0"}
     assert causes_of(found, "evidence/audit") == {"requirements/audit.txt"}
     assert not causes_of(found, "evidence/model")
+    assert causes_of(found, "evidence/bundle") == {"requirements/audit.txt"}
 
 
 def test_other_hashes_of_the_same_pin() -> None:
@@ -91,6 +97,7 @@ def test_other_weights() -> None:
     old, new = digest.of_bytes(b"w"), digest.of_bytes(b"W")
     assert found.causes == {"candidate/model.onnx": f"sha256 {old} became {new}"}
     assert causes_of(found, "evidence/certify") == causes_of(found, "evidence/model") == {"candidate/model.onnx"}
+    assert causes_of(found, "statements/bundle") == {"candidate/model.onnx"}
 
 
 def test_code_of_our_own() -> None:
@@ -121,6 +128,8 @@ def test_a_difference_without_a_cause() -> None:
     assert {difference.member for difference in found.differences} == {
         "evidence/certify/digests.json",
         "statements/certify.json",
+        "evidence/bundle/digests.json",
+        "statements/bundle.json",
     }
     assert not causes_of(found, "")
 

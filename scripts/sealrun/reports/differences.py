@@ -15,7 +15,7 @@ from sealrun.errors import SealrunError
 from sealrun.evidence.statement import StagePredicate, StageStatement
 from sealrun.reports.requirements import parse_lock
 
-_UPSTREAM = "evidence/"
+_UPSTREAM = ("evidence/", "statements/")  # what a stage reads of others, `KIND/STAGE`
 _LISTED, _LONGEST = 4, 200  # changes of a cause, characters of each
 _OWN = ("release.toml", "policy/", "requirements/")
 _SOURCE = {"tree", "history", "skipped", "source"}  # inputs that stand for the files of the checkout
@@ -85,7 +85,7 @@ def _stated(old: StagePredicate, new: StagePredicate) -> Iterator[tuple[str, str
 
 def _cause_of(name: str) -> str:
     """Return the cause that a stage's input stands for, empty for one that has causes of its own, or is a key."""
-    if name.startswith((_UPSTREAM, "key/")) or name in _SOURCE or name == "data":
+    if name.startswith((*_UPSTREAM, "key/")) or name in _SOURCE or name == "data":
         return ""
     if name.startswith("advisories/"):
         return f"policy/{name}"
