@@ -1,6 +1,7 @@
 """Certify and verify with the real tools on real models: what is harmless passes, what harms is refused, bytes are the same."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,22 @@ def test_the_damaged_candidate_is_refused(tmp_path: Path) -> None:
     """One block of noise: a regression, under a genuine certificate."""
     expected = {**ALL, "certify.regression": "failed", "verify.invarlock": "failed"}
     assert run(real_release(tmp_path, "damaged")) == expected
+
+
+def test_many_candidates_of_one_baseline_score_it_once(tmp_path: Path) -> None:
+    """A second candidate finds the baseline's records by the digests of what they are of, and scores itself alone; records
+    that were touched in between are scored again."""
+    scored = []
+    for name, touched in (("candidate", False), ("damaged", False), ("damaged", True)):
+        context = real_release(tmp_path / f"{len(scored)}", name)
+        if scored:
+            shutil.copytree(tmp_path / "0" / "build" / "records", context.out.parent / "records", dirs_exist_ok=True)
+        if touched:
+            for kept in context.out.parent.glob("records/*/records.jsonl"):
+                kept.write_bytes(kept.read_bytes().replace(b"-", b"-1", 1))
+        pipeline.execute(certify.STAGE, context)
+        scored.append({name for name in pipeline.progress_of(context, "certify").programs if name.startswith("score-")})
+    assert scored == [{"score-baseline", "score-candidate"}, {"score-candidate"}, {"score-baseline", "score-candidate"}]
 
 
 def test_records_that_no_model_made_are_witnessed(tmp_path: Path) -> None:
