@@ -77,7 +77,8 @@ def release_options(parser: argparse.ArgumentParser) -> None:
     config_option(parser)
     parser.add_argument("--out", type=Path, help="output folder (default: build in the checkout)")
     json_option(parser)
-    parser.add_argument("--fresh", action="store_true", help="ignore earlier tool output")
+    parser.add_argument("--fresh", action="store_true", help="ignore earlier tool output, the cache's too")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="share tool output there with other jobs (SEALRUN_CACHE)")
 
 
 def _anchored(options: argparse.Namespace) -> argparse.Namespace:

@@ -133,7 +133,7 @@ def reaudited(title: str, outcomes: Sequence[Outcome]) -> None:
 def stage_summary(predicate: StagePredicate, progress: Progress) -> None:
     """Say how one stage ended, and for each control that said no, why."""
     out = stderr()
-    how = "reused" if progress.reused else "run"
+    how = f"{'reused' if progress.reused else 'run'}: {progress.reason}"
     stamp = "" if predicate.report_only is UNSET else ", NOT ENFORCED"
     out.print(Text(f"{predicate.stage}: {predicate.verdict.value} ({how}, {progress.seconds:.1f} s){stamp}"))
     if predicate.error:

@@ -5,20 +5,21 @@ when every byte is still what was stated; verdicts are never reused; the stateme
 stage that was killed simply has none. Stages are found by looking: one module in `stages/`, one stage.
 """
 
+import functools
 import importlib
 import importlib.util
 import pkgutil
 import platform
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import NamedTuple
 
 from msgspec import UNSET, Struct, structs
 
 import sealrun.stages
-from sealrun import __version__, clock, digest, files, masking, venvs
+from sealrun import __version__, cache, clock, digest, files, masking, venvs
 from sealrun.errors import INTERRUPTED, InputMissing, SealrunError, ToolFailed, UsageError, VerificationFailed
 from sealrun.evidence import shards
 from sealrun.evidence import statement as statements
@@ -29,6 +30,13 @@ from sealrun.stage import Context, Stage, Work, check_files, context_of
 _RAN_NOTHING = "unused"
 _LOADED: dict[str, Stage] = {}  # stages of the repository that is judged
 _STAMP, _NOT_ENFORCED = "not-enforced.txt", b"A report only (--report-only): no gate was enforced, and no bundle takes it.\n"
+
+
+class _Kept(NamedTuple):
+    """Evidence that need not be gathered again: what its network probes saw, and the names of its files."""
+
+    network: str
+    gathered: tuple[str, ...]
 
 
 class Progress(Struct, frozen=True, kw_only=True):
@@ -64,7 +72,7 @@ def load(module: Path) -> Stage:
     return stage
 
 
-@cache
+@functools.cache
 def stages() -> Mapping[str, Stage]:
     """Return every stage by name, each after those it requires."""
     found = dict(_LOADED) | {
@@ -117,8 +125,10 @@ def execute(stage: Stage, context: Context, *, fresh: bool = False, shards_of: i
             inputs = dict(stage.inputs(context)) | _upstream_digests(stage, context)
             key = _reuse_key(stage, context, inputs)
             parts = _parts(stage, context, key, shards_of)
-            previous, reason = (None, "asked for") if fresh else _reusable(stage, context, key)
-            return _conclude(stage, context, inputs, key, previous, reason, started, parts)
+            kept, reason = (None, "asked for") if fresh else _reusable(stage, context, key)
+            if kept is None and context.cache and not fresh:
+                kept, reason = _cached(stage, context, context.cache, key, reason)
+            return _conclude(stage, context, inputs, key, kept, reason, started, parts)
         except SealrunError as error:
             _note(context, Progress(stage=stage.name, state="error", reason=str(error), exit_code=error.exit_code))
             context.statement_path(stage.name).unlink(missing_ok=True)  # an earlier verdict is no longer this tree's
@@ -179,31 +189,33 @@ def rejudge(stage: Stage, context: Context) -> statements.StageStatement | None:
     try:
         inputs = dict(stage.inputs(context)) | _upstream_digests(stage, context)
         key = _reuse_key(stage, context, inputs)
-        previous, reason = _reusable(stage, context, key)
-        return _conclude(stage, context, inputs, key, previous, reason, started) if previous else None
+        kept, reason = _reusable(stage, context, key)
+        return _conclude(stage, context, inputs, key, kept, reason, started) if kept else None
     except SealrunError:
         return None
 
 
 def _conclude(
     stage: Stage, context: Context, inputs: Mapping[str, digest.Sha256], key: digest.Sha256,
-    previous: statements.StageStatement | None, reason: str, started: float, parts: tuple[Path, ...] = (),
+    kept: _Kept | None, reason: str, started: float, parts: tuple[Path, ...] = (),
 ) -> statements.StageStatement:  # fmt: skip
     """Gather where nothing can be used again, judge, state, seal. Raises what `seal` raises."""
     network, barrier, failure, judgement = _RAN_NOTHING, "", None, Judgement(outcomes=())
     spent: dict[str, float] = {}
     try:
-        if previous is None:
+        if kept is None:
             network, barrier, gathered = _gather(stage, context, spent, parts)
         else:
-            network, gathered = previous.predicate.network, previous.predicate.gathered
+            network, gathered = kept.network, kept.gathered
         judgement = stage.judge(context)
         if context.report_only:
             judgement = structs.replace(judgement, reports={**judgement.reports, _STAMP: _NOT_ENFORCED})
         _write_reports(context.evidence(stage.name), judgement, gathered)
         _check_controls(stage, judgement)
-        if previous is None:
+        if kept is None:
             _refuse_secrets(context.evidence(stage.name))
+            if context.cache:
+                cache.put(context.cache, stage.name, key, network, context.evidence(stage.name), gathered)
     except SealrunError as error:
         failure = error
         gathered = ()
@@ -224,7 +236,7 @@ def _conclude(
             began=round(started, 3),
             programs=spent,
             seconds=round(clock.seconds() - started, 3),
-            reused=previous is not None,
+            reused=kept is not None,
             barrier=barrier,
             reason=reason,
             exit_code=statement.predicate.error_code,
@@ -307,7 +319,7 @@ def _reuse_key(stage: Stage, context: Context, inputs: Mapping[str, digest.Sha25
     )
 
 
-@cache
+@functools.cache
 def own_digest() -> digest.Sha256:
     """Return the digest of Sealrun's own source files."""
     package = Path(__file__).parent
@@ -316,8 +328,8 @@ def own_digest() -> digest.Sha256:
     return digest.of_manifest(digest.describe_files(package, names))
 
 
-def _reusable(stage: Stage, context: Context, key: digest.Sha256) -> tuple[statements.StageStatement | None, str]:
-    """Return the earlier statement whose evidence may be used again, or None, and why."""
+def _reusable(stage: Stage, context: Context, key: digest.Sha256) -> tuple[_Kept | None, str]:
+    """Return the earlier evidence that may be used again, or None, and why."""
     path = context.statement_path(stage.name)
     if not path.is_file():
         return None, "no earlier run"
@@ -330,7 +342,16 @@ def _reusable(stage: Stage, context: Context, key: digest.Sha256) -> tuple[state
         check_files(context.evidence(stage.name), statement)
     except (VerificationFailed, InputMissing) as error:
         return None, str(error)
-    return statement, "same inputs, locks, tools and plan"
+    return _Kept(statement.predicate.network, statement.predicate.gathered), "same inputs, locks, tools and plan"
+
+
+def _cached(stage: Stage, context: Context, shared: Path, key: digest.Sha256, reason: str) -> tuple[_Kept | None, str]:
+    """Return the evidence that the cache *shared* has of another job, or None, and why."""
+    context.statement_path(stage.name).unlink(missing_ok=True)
+    found = cache.take(shared, stage.name, key, files.empty_folder(context.evidence(stage.name)))
+    if isinstance(found, str):
+        return None, f"{reason}; cache: {found}"
+    return _Kept(found.network, tuple(entry.path for entry in found.files)), "taken from the cache"
 
 
 def _write_reports(folder: Path, judgement: Judgement, gathered: tuple[str, ...]) -> None:

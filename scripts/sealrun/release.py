@@ -143,6 +143,7 @@ def _show(context: Context, found: result.Result) -> None:
     out = console.stderr()
     out.print(console.checklist_table(context.plan.checklist, found.controls))
     out.print()
+    _show_reuse(context)
     console.failures(found.controls)
     if found.error:
         out.print(Text(found.error, style="red"))
@@ -151,6 +152,16 @@ def _show(context: Context, found: result.Result) -> None:
     out.print(Text(f"{context.plan.title}: {word}", style="bold green" if word == "passed" else "bold red"))
     out.print(Text(f"bundle   {found.bundle}\n         {found.digest}\nreport   {context.out / 'report.html'}"))
     out.print(Text(f"next     {console.command(context.root, 'verify', found.bundle, '--fingerprint', _fingerprint())}"))
+
+
+def _show_reuse(context: Context) -> None:
+    """Say which stages used earlier tool output, and why the others did not."""
+    ended = [pipeline.progress_of(context, name) for name in pipeline.stages()]
+    for reused, reason in dict.fromkeys(
+        (each.reused, each.reason) for each in ended if each.state not in ("waiting", "running")
+    ):
+        names = ", ".join(each.stage for each in ended if (each.reused, each.reason) == (reused, reason))
+        console.stderr().print(Text(f"{'reused' if reused else 'run':<8} {names}: {console.plain(reason)}", style="dim"))
 
 
 def _write_run(context: Context, started: str, began: float, found: result.Result) -> None:

@@ -30,7 +30,7 @@ class Context:
     things to judge instead of the release's own (`nox -s audit -- LOCK...`), `since` the revision whose history needs no
     look (`nox -s secrets -- --since REV`). `home` is Sealrun's checkout where that is another one than `root`; `report_only`
     says that nobody enforces what is judged, and then everything says so. `advisories` is a folder with the facts and the
-    snapshot to audit by, where these are not the checkout's own."""
+    snapshot to audit by, where these are not the checkout's own; `cache` is a folder of evidence that jobs share."""
 
     plan: Plan
     root: Path
@@ -40,6 +40,7 @@ class Context:
     home: Path | None = None
     report_only: bool = False
     advisories: Path | None = None
+    cache: Path | None = None
 
     @property
     def tools(self) -> Path:
@@ -204,11 +205,11 @@ def foreign_plan_of(home: Path, tree: Path) -> Plan:
 
 def context_of(
     root: Path, config: Path | None, out: Path | None = None, targets: tuple[Path, ...] = (), since: str = "",
-    tree: Path | None = None, report_only: bool = False,
+    tree: Path | None = None, report_only: bool = False, cache: Path | None = None,
 ) -> Context:  # fmt: skip
     """Return the context for the release file *config* of the checkout *root*, or for judging the repository *tree*.
 
-    Outputs lie below *out* (default: `build` of what is judged). Raises UsageError or InputMissing.
+    Outputs lie below *out* (default: `build` of what is judged); *cache* as SEALRUN_CACHE. Raises UsageError or InputMissing.
     """
     root, tree = root.resolve(), (tree or root).resolve()
     plan = plan_of(root, config) if tree == root else foreign_plan_of(root, tree)
@@ -217,7 +218,9 @@ def context_of(
     if (below / name).is_symlink():
         raise UsageError(f"--out: {below / name} is a link; remove it, or choose another folder")
     home = None if tree == root else root
-    return Context(plan=plan, root=tree, out=below / name, targets=targets, since=since, home=home, report_only=report_only)
+    shared = settings.variable("SEALRUN_CACHE")
+    return Context(plan=plan, root=tree, out=below / name, targets=targets, since=since, home=home, report_only=report_only,
+                   cache=cache or (root / shared if shared else None))  # fmt: skip
 
 
 def _named(plan: Plan) -> list[Path]:

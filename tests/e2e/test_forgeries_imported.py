@@ -9,8 +9,8 @@ from tests.engine_releases import refused, run
 from tests.forgeries import CATALOGUE, broken, commit, elsewhere
 
 pytestmark = [pytest.mark.e2e, pytest.mark.heavy]
-# Records, the second look and what stands in a run are those of captured runs alone; imported ones have no ratio and no data.
-_OTHERS = {"records", "witness", "its runs", "reports", "model gate"}
+# Records, the second look, kept figures and what stands in a run are those of captured runs alone; imported ones have no ratio.
+_OTHERS = {"records", "witness", "its runs", "reports", "model gate", "our own figures"}
 _RATIOS = {"the ratio moved by 2e-9", "ratio taken away", "a bare NaN for the ratio", "of another candidate, whole"}
 APPLICABLE = [
     forgery

@@ -19,6 +19,7 @@ LAYERS = (
     {"scoring"},
     {
         "advisories",
+        "cache",
         "command",
         "exceptions",
         "fetch",

@@ -1,5 +1,6 @@
 """Laws of running a stage: evidence first, reuse by digest, verdicts always afresh. Real stages, real programs."""
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable
@@ -8,8 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sealrun import pipeline, venvs
+from sealrun import digest, files, pipeline, venvs
 from sealrun.errors import InputMissing, ToolFailed, VerificationFailed
+from sealrun.evidence import keys
 from sealrun.evidence import statement as statements
 from sealrun.outcome import Judgement, Verdict, check
 from sealrun.stage import Context, Stage, Work, context_of
@@ -257,3 +259,96 @@ def test_bytecode_is_no_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     before = pipeline.own_digest.__wrapped__()
     (package / "__pycache__" / "x.cpython-312.pyc.139773786453648").symlink_to("gone")
     assert pipeline.own_digest.__wrapped__() == before
+
+
+@pytest.fixture
+def elsewhere(context: Context, tmp_path: Path) -> Callable[[str], Context]:
+    """Return the same release with an output folder of its own and one cache for all."""
+    return lambda name: dataclasses.replace(context, out=files.empty_folder(tmp_path / name), cache=tmp_path / "cache")
+
+
+def test_another_job_takes_from_the_cache_and_judges_itself(
+    context: Context, repository: Path, elsewhere: Callable[[str], Context]
+) -> None:
+    """What one job gathered another need not gather; its statement is the same, its verdict its own."""
+    first = pipeline.execute(stage(), elsewhere("first"))
+    tool(repository, "exit 9")
+    other = elsewhere("other")
+    assert pipeline.execute(stage(), other) == first
+    assert pipeline.progress_of(other, "probe").reason == "taken from the cache"
+    refused = pipeline.execute(
+        stage(judge=lambda _: Judgement(outcomes=(check("probe.said", False, seen="s", expected="e", remedy="r"),))),
+        elsewhere("third"),
+    )
+    assert refused.predicate.verdict is Verdict.FAILED
+
+
+def test_fresh_and_another_key_leave_the_cache_aside(
+    context: Context, repository: Path, elsewhere: Callable[[str], Context]
+) -> None:
+    """`--fresh` gathers again, and so does a changed input."""
+    pipeline.execute(stage(), elsewhere("first"))
+    tool(repository, 'echo "said otherwise" > "$1/report.txt"')
+    assert pipeline.execute(stage(), elsewhere("fresh"), fresh=True).predicate.verdict is Verdict.FAILED
+    changed = elsewhere("changed")
+    pipeline.execute(stage(inputs=lambda _: {"in": "1" * 64}), changed)
+    assert pipeline.progress_of(changed, "probe").reason == "no earlier run; cache: not in the cache"
+
+
+def _rewritten(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def _forged(cache: Path) -> None:
+    """Other bytes under their right name, and an entry that lists them."""
+    (entry,) = cache.glob("entries/*/*.json")
+    (blob,) = cache.glob("files/*")
+    data = b"said\nand more\n"
+    (cache / "files" / digest.of_bytes(data)).write_bytes(data)
+    _rewritten(entry, f'"size": {blob.stat().st_size}', f'"size": {len(data)}')
+    _rewritten(entry, blob.name, digest.of_bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("touch", "why"),
+    [
+        (lambda cache: next(cache.glob("files/*")).write_text("forged"), "was changed"),
+        (lambda cache: next(cache.glob("files/*")).unlink(), "cannot be read"),
+        (lambda cache: os.mkfifo(_gone(next(cache.glob("files/*")))), "no regular file"),
+        (lambda cache: next(cache.glob("entries/*/*.json")).write_text("{"), "not acceptable JSON"),
+        (lambda cache: _rewritten(next(cache.glob("entries/*/*.json")), '"denied"', '"opened"'), "is not signed"),
+        (lambda cache: _rewritten(next(cache.glob("entries/*/*.json")), "report.txt", "../report.txt"), "is not signed"),
+        (lambda cache: _rewritten(next(cache.glob("entries/*/*.json")), '"signature": "', '"signature": "00'), "is not signed"),
+        (_forged, "is not signed"),
+        (lambda cache: keys.private("cache").unlink(), "is not signed"),
+    ],
+    ids=["bytes", "gone", "pipe", "entry", "network", "name", "signature", "consistently", "other key"],
+)
+def test_a_touched_cache_is_not_believed(
+    context: Context, elsewhere: Callable[[str], Context], touch: Callable[[Path], object], why: str
+) -> None:
+    """Whatever was done to it, by whoever lacks the key: the tools run, and it is said why."""
+    first = elsewhere("first")
+    expected = pipeline.execute(stage(), first)
+    assert first.cache
+    touch(first.cache)
+    other = elsewhere("other")
+    assert pipeline.execute(stage(), other) == expected
+    progress = pipeline.progress_of(other, "probe")
+    assert (progress.reused, why in progress.reason) == (False, True), progress.reason
+
+
+def _gone(path: Path) -> Path:
+    path.unlink()
+    return path
+
+
+def test_a_cache_that_cannot_be_written_holds_up_no_run(context: Context, elsewhere: Callable[[str], Context]) -> None:
+    """A file in the way of its folders costs the cache, not the verdict."""
+    first = elsewhere("first")
+    assert first.cache
+    first.cache.mkdir()
+    (first.cache / "files").write_text("in the way")
+    assert pipeline.execute(stage(), first).predicate.verdict is Verdict.PASSED

@@ -36,7 +36,7 @@ def _run(options: argparse.Namespace) -> int:
         taking = ", ".join(name for name, stage in pipeline.stages().items() if stage.takes_targets)
         raise UsageError(f"{options.stage}: judges a release, got {options.targets[0]}; files and folders are for {taking}")
     context = context_of(options.root, options.config, options.out, tuple(options.targets), options.since, options.tree,
-                         report_only=options.report_only)  # fmt: skip
+                         report_only=options.report_only, cache=options.cache)  # fmt: skip
     stage, shard = pipeline.stage_named(options.stage), shards.parse(options.shard) if options.shard else None
     if shard and shard.number:
         made = pipeline.execute_shard(stage, context, shard)
