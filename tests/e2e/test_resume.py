@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Clone
+from tests.e2e.conftest import Clone, set_up
 
 pytestmark = pytest.mark.e2e
 
@@ -89,3 +89,28 @@ def test_evidence_that_was_touched_is_not_believed(clone: Clone, tmp_path: Path)
     reused = {line.split()[0]: "reused" in line for line in done.err.splitlines() if " passed " in line and line[:1].islower()}
     assert {stage for stage, again in reused.items() if not again} >= {"audit", "model"} and reused["sbom"], done.err
     assert made(clone, out) == made(clone, clone.out.parent)
+
+
+@pytest.mark.heavy
+def test_another_clone_takes_from_the_cache(clone: Clone, tmp_path: Path) -> None:
+    """With the same keys and one cache, a second clone runs no tool and makes the same bytes; a clone with keys of its own
+    believes nothing of it, and says so."""
+    shared = f"--cache={tmp_path / 'cache'}"
+    assert start(clone, tmp_path / "first", shared, "--fresh").wait() == 0
+    other = set_up(tmp_path / "other" / "sealrun", clone.keys)
+    assert (
+        other.invoke(
+            "install", "lock", "sbom", "audit", "secrets", "model", "certify", "verify", "bundle", INVARLOCK_ALLOW_NETWORK="1"
+        ).code
+        == 0
+    )
+    done = other.invoke("release", shared)
+    assert done.code == 0, done.err
+    assert "reused   audit, lock, sbom, secrets, model, certify, verify, bundle: taken from the cache" in done.err
+    assert made(other, other.out.parent) == made(clone, tmp_path / "first")
+    stranger = Clone(path=other.path, keys=tmp_path / "keys of a stranger")
+    stranger.keys.mkdir(mode=0o700)
+    done = stranger.invoke("release", shared, "--out", tmp_path / "stranger")
+    assert done.code == 0, done.err
+    assert "reused" not in done.err.partition("lock")[0]
+    assert "is not signed by the key 'cache' of this key folder" in done.err
