@@ -37,7 +37,9 @@ REPORTED = 1000  # distinct secrets; a tree with more has failed anyway
 WHOLE = 64 * 1024 * 1024  # bytes of a file that are read at once
 FOUND = "found.json"  # in the cache: what was found, by content
 FEW = 24  # files and objects that are scanned in one process
-SHARE = 64  # objects handed to a process at once
+SMALL = 1024 * 1024  # bytes of a file or object that is read together with others
+SHARE = 512  # files or objects handed to a process at once
+BATCH = 4 * 1024 * 1024  # bytes that are handed to a process at once
 
 type Entry = dict[str, Any]  # what became of one content: the fields of Scanned
 
@@ -96,14 +98,40 @@ class Scan:
             scanned = self.engine.scan(parts(source), entry["path"])
             source.seek(0)
             if hashlib.file_digest(source, "sha256").hexdigest() != entry["sha256"]:
-                give_up(f"{entry['path']}: changed while it was scanned; run the stage again")
+                changed(entry)
             source.seek(0)
             return git_id(source.read(), self.job) if size <= WHOLE else "", scanned
 
     def blobs(self, items: list[Item]) -> list[tuple[Item, Scanned]]:
         """Return what is in each object of *items*."""
         assert self.repository
-        return [(item, self.engine.scan(parts(stream), shown(item))) for item, stream in self.repository.read(items)]
+        small: list[tuple[Item, bytes]] = []
+        found = []
+        for item, data in self.repository.read(items):
+            if isinstance(data, bytes) and len(data) <= SMALL:
+                small.append((item, data))
+                continue
+            with stream_of(data) if isinstance(data, bytes) else data as stream:
+                found.append((item, self.engine.scan(parts(stream), shown(item))))
+        scanned = self.engine.scan_all([(data, shown(item)) for item, data in small])
+        return [*found, *zip((item for item, _ in small), scanned, strict=True)]
+
+    def files(self, entries: list[dict[str, str]]) -> list[tuple[str, Scanned]]:
+        """Return the git id of each file, and what is in it."""
+        found: dict[str, tuple[str, Scanned]] = {}
+        small: list[tuple[dict[str, str], bytes]] = []
+        for entry in entries:
+            if Path(entry["file"]).stat().st_size > SMALL:
+                found[entry["path"]] = self.file(entry)
+                continue
+            data = Path(entry["file"]).read_bytes()
+            if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+                changed(entry)
+            small.append((entry, data))
+        scanned = self.engine.scan_all([(data, entry["path"]) for entry, data in small])
+        for (entry, data), what in zip(small, scanned, strict=True):
+            found[entry["path"]] = git_id(data, self.job), what
+        return [found[entry["path"]] for entry in entries]
 
     def keep(self, fresh: dict[str, Scanned], pool: Any) -> None:
         """Take what was scanned, each secret replaced by its fingerprint."""
@@ -177,7 +205,9 @@ def scan_files(run: Scan, pool: Any) -> dict[str, str]:
     todo = [(key, entry) for key, entry in sorted(once.items()) if key not in run.entries]
     fresh = {}
     ids = {}
-    for (key, entry), (oid, scanned) in zip(todo, pool.imap(one_file, [entry for _, entry in todo], chunksize=8), strict=True):
+    shares = shared([entry for _, entry in todo], [Path(entry["file"]).stat().st_size for _, entry in todo])
+    done = [pair for share in pool.imap(some_files, shares) for pair in share]
+    for (key, entry), (oid, scanned) in zip(todo, done, strict=True):
         fresh[key] = scanned
         ids[key] = f"{oid} {run.engine.scope(entry['path'])}" if oid else ""
     run.keep(fresh, pool)
@@ -193,14 +223,28 @@ def scan_history(run: Scan, items: list[Item], pool: Any) -> None:
     """Scan the objects of the history that no file of the tree and no earlier run answers for."""
     keys = {item: f"{item.oid} {run.engine.scope(shown(item))}" for item in items}
     run.entries |= {key: run.cached[key] for key in keys.values() if key in run.cached}
-    todo = [item for item in items if keys[item] not in run.entries]
-    shares = [todo[start : start + SHARE] for start in range(0, len(todo), SHARE)]
+    once = {keys[item]: item for item in reversed(items) if keys[item] not in run.entries}
+    todo = sorted(once.values(), key=lambda item: item.name)  # git keeps versions of one file as differences: near is quick
+    shares = shared(todo, [item.size for item in todo])
     found = [pair for share in pool.imap(some_blobs, shares) for pair in share]
     run.keep({keys[item]: scanned for item, scanned in found}, pool)
 
 
-def one_file(entry: dict[str, str]) -> tuple[str, Scanned]:
-    return told(RUN.file, entry)
+def shared[T](things: list[T], sizes: list[int]) -> list[list[T]]:
+    """Return *things* in shares of about BATCH bytes, at most SHARE of them."""
+    shares: list[list[T]] = []
+    room = 0
+    for thing, size in zip(things, sizes, strict=True):
+        if room <= 0 or len(shares[-1]) == SHARE:
+            shares.append([])
+            room = BATCH
+        shares[-1].append(thing)
+        room -= size
+    return shares
+
+
+def some_files(entries: list[dict[str, str]]) -> list[tuple[str, Scanned]]:
+    return told(RUN.files, entries)
 
 
 def some_blobs(items: list[Item]) -> list[tuple[Item, Scanned]]:
@@ -340,6 +384,10 @@ def fingerprint(found: tuple[str, str]) -> str:
     rule, secret = found
     salt = b"sealrun secret fingerprint 1\0" + rule.encode()
     return "scrypt:" + hashlib.scrypt(secret.encode("utf-8", "backslashreplace"), salt=salt, n=2**14, r=8, p=1, dklen=16).hex()
+
+
+def changed(entry: dict[str, str]) -> NoReturn:
+    give_up(f"{entry['path']}: changed while it was scanned; run the stage again")
 
 
 def give_up(why: str) -> NoReturn:

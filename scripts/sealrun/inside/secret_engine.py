@@ -9,14 +9,14 @@ import base64
 import binascii
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from sealrun.inside.secret_context import CODE, LOCALE, SAID_SOMEWHERE, SAMPLE, SETTINGS, Place, whole, why_not
-from sealrun.inside.secret_filter import CANARY, HIDING
+from sealrun.inside.secret_filter import CANARY, HIDING, lines_of_events
 from sealrun.inside.secret_rules import Match, Rule, Rules
-from sealrun.inside.secret_text import OVERLAP, Part, Skipped, lines_of
+from sealrun.inside.secret_text import OVERLAP, Part, Skipped, lines_of, parts, plain, stream_of
 
 LAYERS = 2
 LONG = 64 * 1024  # characters; a longer line is judged in parts that overlap
@@ -48,6 +48,9 @@ class Scanned(NamedTuple):
     pragmas: tuple[int | None, ...] = ()  # lines whose comment takes a finding
 
 
+CLEAN = Scanned("text", (), {}, {}, 1, (), {})  # of a text without a candidate
+
+
 class Engine:
     """The rules and the allow list, ready to scan."""
 
@@ -55,8 +58,8 @@ class Engine:
         self.rules, self.allow, self.pragmas = rules, allow, pragmas
         self.decoded: Counter[str] = Counter()
 
-    def scan(self, parts: Iterable[Part | Skipped], path: str) -> Scanned:
-        """Return what is in the *parts* of the file *path*."""
+    def scan(self, parts: Iterable[Part | Skipped], path: str, known: dict[int, set[int]] | None = None) -> Scanned:
+        """Return what is in the *parts* of the file *path*; `known` is what the filter said of the only one."""
         hits: set[Hit] = set()
         pragmas: set[int | None] = set()
         aside: Counter[str] = Counter()
@@ -72,7 +75,7 @@ class Engine:
             text, numbers = lines_of(part.text)
             ours = range(part.before, part.text.count("\n") + 1 - part.after) if part.before or part.after else None
             for at, rule, secret, layers in self.found(
-                text, name.rstrip("!").removesuffix(".gz"), aside, allowed, judged(ours, numbers)
+                text, name.rstrip("!").removesuffix(".gz"), aside, allowed, judged(ours, numbers), known=known
             ):
                 line = None if part.first is None else part.first + (numbers[at] if numbers else at)
                 if rule is None:
@@ -87,6 +90,26 @@ class Engine:
             read_as, tuple(first_places(hits)), dict(aside), dict(allowed), len(members), tuple(skipped), dict(self.decoded),
             tuple(sorted(pragmas, key=lambda line: line or 0)),
         )  # fmt: skip
+
+    def scan_all(self, batch: Sequence[tuple[bytes, str]]) -> Iterator[Scanned]:
+        """Yield what is in each of *batch* (bytes, path), which the filter reads as one text."""
+        made = self.rules.filter
+        whole = b"\n".join(data for data, _ in batch)
+        events = made.events(whole + CANARY) if made else []
+        begin = at = 0
+        for data, path in batch:
+            end, first = begin + len(data), at
+            while at < len(events) and events[at][0] <= end:
+                at += 1
+            text = plain(data) if made else None
+            if text is None:
+                yield self.scan(parts(stream_of(data)), path)
+            elif at == first and not self.rules.scoped(path.rstrip("!").removesuffix(".gz")):
+                yield CLEAN
+            else:
+                mine = [(to - begin, number) for to, number in events[first:at] if to > begin]
+                yield self.scan([Part("", "text", text, 1)], path, lines_of_events(data, mine))
+            begin = end + 1
 
     def scope(self, path: str) -> str:
         """Return what of *path* decides a finding: equal bytes under equal scopes give equal hits."""
@@ -107,10 +130,11 @@ class Engine:
         depth: int = 0,
         *,
         named: bool = True,
+        known: dict[int, set[int]] | None = None,
     ) -> Iterator[tuple[int, Rule | None, str, tuple[str, ...]]]:
         """Yield each secret of *text*: its line from 0, its rule (None: an inline comment takes it), itself, and the layers it
         was under; `named` says whether it still is the text of a file of that name, rather than one hidden in it."""
-        lines, asked = self.ask(text, path if named else "")
+        lines, asked = self.ask(text, path if named else "", known)
         for at in sorted(asked if ours is None else asked.keys() & ours):
             numbers = asked[at]
             taken: list[tuple[int, int]] = []
@@ -133,10 +157,12 @@ class Engine:
             if depth < LAYERS and (self.rules.filter is None or numbers & HIDING):
                 yield from self.deeper(lines[at], at, path, taken, plain, depth, aside, allowed)
 
-    def ask(self, text: str, path: str) -> tuple[list[str], dict[int, set[int]]]:
+    def ask(self, text: str, path: str, known: dict[int, set[int]] | None) -> tuple[list[str], dict[int, set[int]]]:
         """Return the lines of *text*, and for each that must be looked at the rules to ask."""
         data = text.encode("utf-8", "replace")
-        candidates = self.rules.filter.candidates(data + CANARY) if self.rules.filter else {}
+        candidates = known
+        if candidates is None:
+            candidates = self.rules.filter.candidates(data + CANARY) if self.rules.filter else {}
         scoped = self.rules.scoped(path)
         if not scoped and not any(begin < len(data) for begin in candidates):
             return [], {}

@@ -30,6 +30,10 @@ _STARTS = {  # no rules: where text begins that may hide another; of base64 and 
     "url": r"%[0-9A-Fa-f]{2}",
     "octal": r"\\040",
 }
+SAID = (  # what a line must say before an opaque text on it may be a secret: more than the check of those asks for
+    r"(?i)(?:passw|passphrase|secret|token|api[-_ ]?key|access[-_ ]?key|auth[-_ ]?key|credential|private[-_ ]?key|bearer)"
+    r"[\w\x80-\xff-]{0,60}[\"'\]]{0,3}[\s\x80-\xff]*(?:[=:]|is)"
+)
 HIDING = frozenset(range(-len(_STARTS), 0))
 
 
@@ -43,22 +47,16 @@ class Filter(NamedTuple):
     def candidates(self, data: bytes) -> dict[int, set[int]]:
         """Return for the start of each line of *data* (which ends in the canary) the rules that may match it; numbers
         of HIDING mark an encoding."""
-        found: dict[int, set[int]] = {}
+        return lines_of_events(data, self.events(data))
+
+    def events(self, data: bytes) -> list[tuple[int, int]]:
+        """Return where matches end in *data* (which ends in the canary), and of what."""
         seen: list[tuple[int, int]] = []
         self.lines.scan(data, match_event_handler=lambda number, _, to, *__: seen.append((to, number)))
         ends = len(data) - 1
         if not any(to == ends for to, _ in reversed(seen)):
             raise SystemExit("scan_secrets: the filter did not report the canary, so it did not read to the end")
-        begin = end = -1
-        for to, number in sorted(seen):
-            at = to - 1
-            if not begin <= at < end:
-                if data[at] == 10:
-                    continue
-                begin = data.rfind(b"\n", 0, at) + 1
-                end = data.find(b"\n", at)
-            found.setdefault(begin, set()).add(number - len(_STARTS))
-        return found
+        return sorted(seen)
 
     def named(self, path: str) -> set[int]:
         """Return the numbers of the rules whose paths may be found in *path*."""
@@ -66,6 +64,22 @@ class Filter(NamedTuple):
         if path:  # Vectorscan refuses to look at nothing
             self.paths.scan(path.encode("utf-8", "replace"), match_event_handler=lambda number, *_: seen.add(number))
         return seen
+
+
+def lines_of_events(data: bytes, events: Sequence[tuple[int, int]]) -> dict[int, set[int]]:
+    """Return for the start of each line of *data* in which one of *events* ends the rules that may match it."""
+    found: dict[int, set[int]] = {}
+    begin = end = -1
+    for to, number in events:
+        at = to - 1
+        if not begin <= at < end:
+            if data[at] == 10:
+                continue
+            begin = data.rfind(b"\n", 0, at) + 1
+            end = data.find(b"\n", at)
+            end = len(data) if end < 0 else end
+        found.setdefault(begin, set()).add(number - len(_STARTS))
+    return found
 
 
 def make(

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 KEPT = 32 * 1024 * 1024  # bytes of an object that are kept in memory
+AHEAD = 24  # ids: twice as many fit in the smallest pipe, else git and we would wait for each other
+_STOPPED = "scan_secrets: git stopped in the middle of an object; run `git fsck`"
 PIECE = 1024 * 1024
 
 
@@ -29,6 +31,7 @@ class Repository:
 
     def __init__(self, git: str, root: str, scratch: Path) -> None:
         self.scratch = scratch
+        self.reader: subprocess.Popen[bytes] | None = None  # of this process; ends when it does
         (scratch / ".gitconfig").write_text("[safe]\n\tdirectory = *\n", "utf-8")
         self.argv = (git, "-C", root, "-c", "core.fsmonitor=false", "--no-replace-objects")
         self.environment = {
@@ -39,8 +42,9 @@ class Repository:
     def start(self, *arguments: str, stdin: int | IO[bytes] = subprocess.PIPE) -> subprocess.Popen[bytes]:
         """Start git."""
         return subprocess.Popen(
-            [*self.argv, *arguments], stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=self.environment
-        )
+            [*self.argv, *arguments], stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=self.environment,
+            bufsize=PIECE,
+        )  # fmt: skip
 
     def objects(self, tips: Sequence[str], since: str) -> list[Item]:
         """Return every blob, commit and tag that *tips* reach, those that *since* reaches aside."""
@@ -69,35 +73,42 @@ class Repository:
         shown = name[0].decode("utf-8", "backslashreplace") if name else ""
         return None if kind == b"tree" else Item(oid.decode(), kind.decode(), int(size), shown)
 
-    def read(self, items: Sequence[Item]) -> Iterator[tuple[Item, IO[bytes]]]:
-        """Yield each object with its bytes; of commits and tags the message alone."""
-        with self.start("cat-file", "--batch") as running:
-            assert running.stdin
-            assert running.stdout
-            for item in items:
-                running.stdin.write(item.oid.encode() + b"\n")
-                running.stdin.flush()
-                head = running.stdout.readline().split()
-                if len(head) != 3:
-                    raise SystemExit("scan_secrets: git cannot read an object of the history; run `git fsck`")
-                with tempfile.SpooledTemporaryFile(KEPT, dir=str(self.scratch)) as copy:
-                    left = int(head[2])
-                    while left:
-                        data = running.stdout.read(min(left, PIECE))
-                        if not data:
-                            raise SystemExit("scan_secrets: git stopped in the middle of an object; run `git fsck`")
-                        left -= len(data)
-                        copy.write(data)
-                    running.stdout.read(1)
-                    if item.kind != "blob":
-                        copy.seek(0)
-                        message = copy.read().partition(b"\n\n")[2]
-                        copy.seek(0)
-                        copy.truncate()
-                        copy.write(message)
-                    copy.seek(0)
-                    yield item, copy
-            running.stdin.close()
+    def read(self, items: Sequence[Item]) -> Iterator[tuple[Item, bytes | IO[bytes]]]:
+        """Yield each object with its bytes, of a large one a stream; of commits and tags the message alone."""
+        if self.reader is None:
+            self.reader = self.start("cat-file", "--batch")
+        source, wanted = self.reader.stdout, self.reader.stdin
+        assert source
+        assert wanted
+        ids = [item.oid.encode() + b"\n" for item in items]
+        for number, item in enumerate(items):
+            if number % AHEAD == 0:
+                wanted.write(b"".join(ids[number + AHEAD if number else 0 : number + 2 * AHEAD]))
+                wanted.flush()
+            head = source.readline().split()
+            if len(head) != 3:
+                raise SystemExit("scan_secrets: git cannot read an object of the history; run `git fsck`")
+            size = int(head[2])
+            if size > KEPT:
+                yield item, self.spooled(source, size)
+            else:
+                data = source.read(size)
+                if len(data) < size:
+                    raise SystemExit(_STOPPED)
+                yield item, data if item.kind == "blob" else data.partition(b"\n\n")[2]
+            source.read(1)
+
+    def spooled(self, source: IO[bytes], left: int) -> IO[bytes]:
+        """Return the next *left* bytes of *source* as a file that is gone when it is closed."""
+        copy = tempfile.TemporaryFile(dir=self.scratch)  # noqa: SIM115 - closed by whom it is given to
+        while left:
+            data = source.read(min(left, PIECE))
+            if not data:
+                raise SystemExit(_STOPPED)
+            left -= len(data)
+            copy.write(data)
+        copy.seek(0)
+        return copy
 
     def introduced(self, tips: Sequence[str], since: str, wanted: set[str]) -> dict[str, tuple[int, str, str]]:
         """Return for each wanted blob the first commit that holds it: its place in the order, its id, and the path."""

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sealrun.inside.secret_filter import Filter, make, widened
+from sealrun.inside.secret_filter import SAID, Filter, make, widened
 
 
 class Match(NamedTuple):
@@ -85,8 +85,9 @@ class Rules:
         return self.known[path]
 
 
-def load(policy: Path, *, filtered: bool = True, kept: Sequence[Path] = ()) -> Rules:
-    """Return trufflehog3's own rules and those of the folder *policy*; `kept` is about the compiled filter."""
+def load(policy: Path, *, filtered: bool = True, kept: Sequence[Path] = (), sparing: bool = True) -> Rules:
+    """Return trufflehog3's own rules and those of the folder *policy*; `kept` is about the compiled filter; when `sparing` it
+    names lines for the rules of opaque texts only where something says that they hold a secret: their check asks for that."""
     from trufflehog3 import DEFAULT_RULES_FILE
 
     ours, theirs = read_rules(policy / "rules.yml"), read_rules(Path(DEFAULT_RULES_FILE))
@@ -99,7 +100,10 @@ def load(policy: Path, *, filtered: bool = True, kept: Sequence[Path] = ()) -> R
     sha256 = digest(Path(DEFAULT_RULES_FILE), policy)
     made = None
     if filtered:
-        patterns = [(rule.number, widened(rule.entry)) for rule in rules if rule.paths is None]
+        patterns = [
+            (rule.number, SAID if sparing and rule.check == "opaque" else widened(rule.entry))
+            for rule in rules if rule.paths is None
+        ]  # fmt: skip
         made = make(patterns, [(rule.number, rule.paths.pattern) for rule in rules if rule.paths], sha256, kept)
     asked = tuple(rule.number for rule in rules if made is None or rule.paths or rule.number in made.lost)
     return Rules(rules=rules, asked=asked, filter=made, sha256=sha256)

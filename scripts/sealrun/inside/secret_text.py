@@ -41,6 +41,7 @@ STORES = (  # what each begins with, and for some what else must be in it
     ("kerberos", rb"\x05\x02\0\0[\0-\x03].\0[\x01-\x05]\0[\x02-\x60][A-Z0-9.-]{2}", b""),
     ("tor", rb"== ed25519v1-secret: type0 ==\0{3}", b""),
 )
+STORE_STARTS = frozenset((b"\x03", b"\xfe", b"\xce", b"S", b"\0", b"\x30", b"\x05", b"="))
 BREAKS = "\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"  # what str.splitlines breaks at besides the newline
 BROKEN = (
     zipfile.BadZipFile,
@@ -53,6 +54,9 @@ BROKEN = (
     RuntimeError,
     NotImplementedError,
 )
+
+
+ASCII_BREAKS = BREAKS[:6]
 
 
 class Part(NamedTuple):
@@ -175,6 +179,8 @@ def texts(stream: IO[bytes], member: str) -> Iterator[Part]:
 
 def store(data: bytes) -> str:
     """Return the line that says which store of keys *data* begins, "" for none."""
+    if data[:1] not in STORE_STARTS:
+        return ""
     kinds = (kind for kind, head, besides in STORES if re.match(head, data, re.DOTALL) and besides in data)
     kind = next(kinds, "")
     return f"\0store {kind} {hashlib.sha256(data).hexdigest()}\n" if kind else ""
@@ -242,6 +248,20 @@ def lines_of(text: str) -> tuple[str, list[int] | None]:
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     numbers = [n for n, line in enumerate(text.split("\n")) for _ in range(1 + sum(map(line.count, BREAKS)))]
     return text.translate(dict.fromkeys(map(ord, BREAKS), "\n")), numbers
+
+
+def plain(data: bytes) -> str | None:
+    """Return the text of *data* where it is UTF-8, whole, with no line break but newlines, and nothing else: most of what there
+    is. None says nothing: `parts` reads it."""
+    if len(data) >= PIECE or b"\0" in data or data.startswith(b"\xef\xbb\xbf") or archive_kind(data[:512]) or store(data):
+        return None
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return None
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return None
+    return None if any(mark in text for mark in (ASCII_BREAKS if text.isascii() else BREAKS)) else text
 
 
 def stream_of(data: bytes) -> IO[bytes]:

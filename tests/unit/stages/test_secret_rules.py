@@ -72,7 +72,7 @@ from sealrun.inside import secret_filter, secret_rules
 from sealrun.inside.secret_text import lines_of
 from trufflehog3.models import File
 from trufflehog3.search import search
-rules = secret_rules.load(Path(sys.argv[2]))
+rules = secret_rules.load(Path(sys.argv[2]), sparing=False)
 stock = [rule for rule in rules.rules if not rule.own]
 differ = []
 for path in sorted(Path(sys.argv[3]).iterdir()):
