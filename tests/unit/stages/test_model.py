@@ -1,5 +1,6 @@
 """The model stage: one changed byte, one file too many, one pickle, one wish for code is each named, and no failure passes."""
 
+import base64
 import json
 import os
 import pickle
@@ -269,6 +270,45 @@ def test_weights_beside_an_onnx_model_are_part_of_it(real: Path, what: str, name
         assert {e["path"]: e["format"] for e in report["files"]}["candidate/weights.data"] == "onnx-data"
 
 
+CLAIMED = """
+import onnx, sys
+from onnx import helper, TensorProto
+path, location, size = sys.argv[1], sys.argv[2], int(sys.argv[3])
+model = onnx.load(path)
+tensor = TensorProto(name="taken", data_type=TensorProto.UINT8, dims=[size], data_location=TensorProto.EXTERNAL)
+tensor.external_data.add(key="location", value=location)
+tensor.external_data.add(key="length", value=str(size))
+model.graph.initializer.append(tensor)
+open(path, "wb").write(model.SerializeToString())
+"""
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("name", "data", "named"),
+    [
+        ("chat_template.jinja", b"{{ x.__class__ }}", "the template"),
+        ("tokenizer_config.json", models.template("{{ x.__class__ }}"), "the template"),
+        ("weights.txt", base64.b64encode(models.PAYLOAD), "holds an encoded text"),
+        ("weights.h5", bytes(512) + b"\x89HDF\r\n\x1a\n" + bytes(64), "named *.h5"),
+        ("saved_model.pb", models.HOSTILE["saved_model.pb"], "named *.pb"),
+        ("weights.safetensors", bytes(64), "named *.safetensors"),
+        ("weights.bin", models.PAYLOAD, "is pickle"),
+        ("weights.bin", models.HOSTILE["pytorch_model.bin"], "is zip"),
+        ("modeling.py", b"pass\n", "is code by its name"),
+        ("weights.txt", b"#!/bin/sh\ntrue\n", "is a script"),
+    ],
+)
+def test_what_a_model_takes_for_weights_is_judged_all_the_same(real: Path, name: str, data: bytes, named: str) -> None:
+    """That tensors take all of a file excuses nothing that another program would read in it."""
+    (real / "candidate" / name).write_bytes(data)
+    python, path = venvs.existing(real, "model").python, real / "candidate" / "model.onnx"
+    subprocess.run([python, "-I", "-c", CLAIMED, str(path), name, str(len(data))], check=True)
+    said = execute(model.STAGE, context_of(repin(real, "candidate")))
+    found = [finding.message for finding in said.findings if finding.path == f"candidate/{name}"]
+    assert named in " ".join(found)
+
+
 @pytest.mark.e2e
 def test_weights_beside_a_model_in_a_folder_of_its_own(real: Path, tmp_path: Path) -> None:
     """The layout of hubs, `onnx/model.onnx` with `onnx/model.onnx_data`, also where both are links into a cache."""
@@ -292,11 +332,16 @@ model = onnx.load(path)
 if what == "domain":
     model.graph.node[0].domain = "example.custom"
     model.opset_import.append(helper.make_opsetid("example.custom", 1))
-elif what == "external":
+elif what == "python":
+    node = model.graph.node[0]
+    node.domain, node.op_type = "com.microsoft", "PythonOp"
+    node.attribute.add(name="func_name", s=b"os.system", type=3)
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+elif what.startswith("external "):
     tensor = model.graph.initializer[0]
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
-    tensor.external_data.add(key="location", value="../../etc/passwd")
+    tensor.external_data.add(key="location", value=what.removeprefix("external "))
 elif what == "broken":
     model.graph.node[0].op_type = "NoSuchOperator"
 elif what == "hidden":
@@ -314,7 +359,20 @@ open(path, "wb").write(data)
     ("what", "named"),
     [
         ("domain", "operators of the domain 'example.custom'"),
-        ("external", "lies outside the folder"),
+        *(
+            (f"external {where}", "lies outside the folder")
+            for where in (
+                "../../etc/passwd",
+                "/etc/passwd",
+                "sub/../../../etc/passwd",
+                "..\\..\\etc\\passwd",
+                "C:/windows/win.ini",
+                "./x",
+                "",
+            )
+        ),
+        ("external of-nobody.bin", "which is none of the files judged"),
+        ("python", "the operator PythonOp runs what the model names"),
         ("broken", "the ONNX checker refuses it"),
         ("field", "holds data that ONNX does not define"),
         ("hidden", "holds an encoded text"),
