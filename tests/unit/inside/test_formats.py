@@ -7,6 +7,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,19 @@ def test_a_pickle_is_told_by_what_it_would_do(data: bytes) -> None:
 def test_every_template_of_honest_models_passes() -> None:
     """Loops, macros, namespaces, generation blocks, string methods."""
     assert list(templates.judge(models.TEMPLATE, strictly=True)) == []
+
+
+@pytest.mark.parametrize(
+    ("pages", "sound"),
+    [
+        ({9: 4}, True), ({9: 0, 11: 4}, True), ({9: 76, 10: 0, 11: 4}, True), ({9: 0}, False), ({}, False), ({9: 3}, False),
+        ({9: 4, 11: -1}, False), ({9: 4, 10: 2}, False), ({9: 64}, False),
+    ],
+)  # fmt: skip
+def test_a_page_at_no_place_is_none(pages: dict[int, int], sound: bool) -> None:
+    """Writers say 0 for pages that a column lacks: a table without rows, an index that nobody wrote. One page there must be."""
+    with nullcontext() if sound else pytest.raises(ValueError, match="leaves the file"):
+        parquet_file._check_place({7: 15, **pages}, 78)
 
 
 def test_a_parquet_file_says_rows_and_columns(tmp_path: Path) -> None:

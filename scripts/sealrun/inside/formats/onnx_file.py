@@ -68,8 +68,9 @@ def read(model: onnx.ModelProto, folder: Path, details: dict[str, Any], domains:
     own = {domain for domain, _ in functions}
     for domain in sorted((used | (imported.keys() - own)) - domains):
         yield f"uses operators of the domain {domain[:100]!r}, which policy does not know"
-    if not any(imported.get(name, 0) > 0 for name in ("", "ai.onnx")):
-        yield "names no version of the standard operators"
+    versions = {domain or "ai.onnx" for domain, version in imported.items() if version > 0}
+    for domain in sorted({domain or "ai.onnx" for domain in used} - versions):
+        yield f"names no version of the operators of {domain[:100]!r}"
     details |= _described(model, used, imported)
     yield from _checked(model)
 

@@ -58,8 +58,8 @@ def read_footer(data: bytes, size: int) -> dict[str, Any]:
 
 def _check_place(column: dict[int, Any], limit: int) -> None:
     """Raise ValueError unless the pages of a column lie between the head of the file and its footer."""
-    begins = [column[number] for number in (9, 10, 11) if number in column and (number != 11 or column[number] > 0)]
-    if min(begins) < len(_MARK) or column[7] < 0 or min(begins) + column[7] > limit:
+    begins = [column[number] for number in (9, 10, 11) if column.get(number)]  # 0 where writers mean none
+    if not begins or min(begins) < len(_MARK) or column[7] < 0 or min(begins) + column[7] > limit:
         raise ValueError("a column leaves the file")
 
 
