@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+import json
 import struct
 import subprocess
 import time
@@ -236,6 +237,18 @@ def test_no_text_takes_long(tmp_path: Path, filler: bytes, size: int) -> None:
     list(texts.read(file, texts.kind_of(file), {}, []))
     pickles.file_is_pickle(file)
     assert time.process_time() - begun < 6
+
+
+def test_a_line_that_is_wrong_is_named_and_a_million_are_not(tmp_path: Path) -> None:
+    """What is found in JSON lines has its line; a file of nothing else ends soon, and says that the rest was not read."""
+    file = tmp_path / "data.jsonl"
+    file.write_bytes(b'{"a": 1}\n\n{"auto_map": {"A": "b.C"}}\n' + json.dumps({"x": list(models.PAYLOAD)}).encode() + b"\n")
+    code: list[str] = []
+    problems = list(texts.read(file, "jsonl", {}, code))
+    assert problems == ["line 2: is empty", "line 4: a list in it is a pickle, a byte for a number"]
+    assert code == ["line 3: auto_map names code to load"]
+    file.write_bytes(b"\n" * 1_000_000)
+    assert len(problems := list(texts.read(file, "jsonl", {}, code))) < 30 and "were not read" in problems[-1]
 
 
 def test_lists_of_digests_hide_nothing() -> None:

@@ -21,6 +21,7 @@ _PIECE = 4 * 1024 * 1024
 _OVERLAP = 4096
 _CONTROL = bytes(sorted({*range(9), 11, *range(14, 32)}))  # DEL is a token of its own in some vocabularies
 _MAX_COLUMNS = 1000
+_MOST_WRONG = 20  # lines
 _MARKUP = re.compile(rb"\A\s*<(?:\?|!|%|(?:html|head|body|script|svg|iframe|pmml|net|project|configuration)\b)", re.IGNORECASE)
 # Models of other programs, and archives, that are written as text.
 _WRITTEN = re.compile(
@@ -160,23 +161,28 @@ def _architecture(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_lines(file: Path, details: dict[str, Any], code: list[str]) -> Iterator[str]:
-    """Yield what is wrong with JSON lines."""
+    """Yield what is wrong with JSON lines; after the first lines that something is wrong with the others are not read."""
     columns: set[str] = set()
-    number = 0
+    asked: set[str] = set()
+    number = wrong = 0
     with file.open("rb") as stream:
         for number, line in enumerate(iter(lambda: stream.readline(MAX_LINE + 1), b""), 1):
             if len(line) > MAX_LINE:
                 yield f"line {number} has more than {MAX_LINE} bytes"
                 return
-            if not line.strip():
-                yield f"line {number} is empty"
-                continue
             value, problem = strict.strict_json(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-            if problem:
+            if problem and line.strip():
                 yield f"line {number}: {problem}"
                 return
-            code += [name for name in wishes.asked_code(value) if name not in code]
-            yield from _pickled_strings(value)
+            found = list(_pickled_strings(value)) if line.strip() else ["is empty"]
+            wishes_here = [wish for wish in wishes.asked_code(value) if wish not in asked]
+            asked.update(wishes_here)
+            code += [f"line {number}: {wish}" for wish in dict.fromkeys(wishes_here)]
+            yield from (f"line {number}: {text}" for text in found)
+            wrong += len(found) + len(wishes_here)
+            if wrong > _MOST_WRONG:
+                yield f"the lines behind line {number} were not read"
+                return
             if isinstance(value, dict) and len(columns) < _MAX_COLUMNS:
                 columns |= value.keys()
     details |= _table(number, columns)
