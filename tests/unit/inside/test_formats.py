@@ -228,15 +228,14 @@ def test_an_arrow_file_that_is_not_sound_is_named(tmp_path: Path, data: bytes, n
     [b"\n", b" ", b"\t", b"A", b"=", b"A" * 30 + b"\n", b"<~", b"0x80, ", b"- ", b",", b'"', b"begin 644 x\n", b": !", b"{{ ", b"_" * 27 + b" ",
      b"node\n", b"=\ncmd ", b"!!pytho", b"(", b"S'a'\n", b"@" * 60 + b" "],
 )  # fmt: skip
-@pytest.mark.parametrize("size", [400_000, 3_000_000])
-def test_no_text_takes_long(tmp_path: Path, filler: bytes, size: int) -> None:
+def test_no_text_takes_long(tmp_path: Path, filler: bytes) -> None:
     """Repeated for ever, what the patterns begin with costs time in step with its length: seconds of the processor at most."""
     file = tmp_path / "text.yaml"
-    file.write_bytes(filler * (size // len(filler)))
+    file.write_bytes(filler * (400_000 // len(filler)))
     begun = time.process_time()
     list(texts.read(file, texts.kind_of(file), {}, []))
     pickles.file_is_pickle(file)
-    assert time.process_time() - begun < 6
+    assert time.process_time() - begun < 3
 
 
 def test_a_line_that_is_wrong_is_named_and_a_million_are_not(tmp_path: Path) -> None:

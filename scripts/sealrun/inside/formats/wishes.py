@@ -11,9 +11,18 @@ from typing import Any
 from sealrun.inside.formats import strict
 
 LONGEST = 512 * 1024  # characters of a text that is parsed as Python, to see whether it is
-_YAML_OBJECTS = re.compile(
-    rb"!!?python/|tag:yaml\.org,2002:python/|:\s+!(?:new|apply|name|module|call):|^[ \t]*(?:_target_|loader_module)[ \t]*:"
+_TAGS = re.compile(
+    rb"!!?python/|tag:yaml\.org,2002:python/|(?:^|[\s\[{,:])!(?:new|apply|name|module|call|singleton|include):[\w./]",
+    re.MULTILINE,
+)
+_TARGETS = re.compile(
+    rb"^[ \t]*(?:- +)?(?:_target_|loader_module)[ \t]*:"
     rb"|^[ \t]*(?:- +)?target:[ \t]*[\"']?[A-Za-z_]\w*(?:\.\w+)+[\"']?[ \t]*\r?$",
+    re.MULTILINE,
+)
+_GROWING = re.compile(rb"&\w+[ \t]*\[(?:[ \t]*\*\w+[ \t]*,){3,}")
+_ELSEWHERE = re.compile(
+    rb"^(?:(?:-e|-i|-f|--index-url|--extra-index-url|--find-links|--editable)[ =]\S|(?:[\w.\[\]-]+ *@ *)?(?:git|hg|svn|bzr)\+\w+://)",
     re.MULTILINE,
 )
 _DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.\w+)+")
@@ -52,6 +61,8 @@ def asked_code(value: Any) -> Iterator[str]:
             for kind in item["types"].values():
                 if isinstance(kind, str) and not _known(kind):
                     yield f"a module of the type {kind[:100]!r} is to be imported"
+        if isinstance(core := item.get("megatron_core"), str) and core != "megatron.core":
+            yield f"megatron_core names {core[:100]!r} to be imported"
         if item.get("kernel_mapping") or item.get("kernel_config"):
             yield "kernels to fetch and run are named"
         module = item.get("module")
@@ -101,8 +112,12 @@ def asked_by_text(text: str, suffix: str) -> Iterator[str]:
 
 def named_objects(data: bytes, suffix: str) -> Iterator[str]:
     """Yield by what a piece of a text, of any length, names objects to make or is a graph."""
-    if _YAML_OBJECTS.search(data):
+    if _TAGS.search(data) or (suffix != ".md" and _TARGETS.search(data)):  # a page may show a configuration
         yield "is YAML that names objects to make"
+    if suffix != ".md" and _GROWING.search(data):
+        yield "is YAML that grows when it is read"
+    if suffix in (".txt", ".in") and _ELSEWHERE.search(data):
+        yield "names packages to install from elsewhere than an index"
     if suffix != ".md" and _GRAPH.search(data):
         yield "is a graph of operators written as text"
 
