@@ -36,8 +36,13 @@ _LOOKED_AT = 64 * 1024
 _BASE32 = re.compile(rb"[A-Z2-7]+")
 _HEX = re.compile(rb"[0-9a-fA-F]+")
 _WRAPPED = re.compile(rb"(?<![A-Za-z0-9+/_-])(?:[A-Za-z0-9+/_-]{28,}+\r?\n)+[A-Za-z0-9+/_-]+")
-_OTHER85 = re.compile(rb"[0-9A-Za-z!#$%&()*+;<=>?@^_`{|}~-]{28,}|<~[!-uz\s]{20,}(?:~>)?")
+_LINES = bytes(97 if byte in _ALPHABET else 10 if byte == 10 else 32 for byte in range(256))  # a for any of the alphabet
+_TWO_LINES = b"a" * _SHORTEST + b"\na"
+_ALPHABET85 = string.ascii_letters.encode() + string.digits.encode() + b"!#$%&()*+-;<=>?@^_`{|}~"
+_RUNS85 = bytes(byte if byte in _ALPHABET85 else 32 for byte in range(256))
+_ASCII85 = re.compile(rb"<~[!-uz\s]{20,}(?:~>)?")
 _ESCAPED = re.compile(rb"\\(?:x80\\x0|u0080\\u000|200\\00|0x80, ?0x0)[2-5]|\b0x80,\s{0,4}0x0[2-5],")
+_ESCAPES = (b"\\x80", b"\\u0080", b"\\200", b"0x80")  # what _ESCAPED begins with
 _UUENCODED = re.compile(rb"^begin [0-7]{3,4} \S.{0,200}\r?\n[!-`][ -`]{4,}$", re.MULTILINE)
 _HIDDEN = (b"PK\x03\x04", b"\x7fELF", b"\x1f\x8b\x08\x00", b"\x1f\x8b\x08\x08", b"\xfd7zXZ\x00",
            b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\x93NUMPY", b"\x89HDF\r\n\x1a\n",
@@ -79,15 +84,17 @@ def is_whole(file: Path) -> bool:
 def encoded(data: bytes, levels: int = 3) -> Iterator[str]:
     """Yield what a base64, base85, base32 or hexadecimal run in *data*, over several lines or in one, hides: a pickle, an
     archive or a program."""
-    if _ESCAPED.search(data):
+    if any(sign in data for sign in _ESCAPES) and _ESCAPED.search(data):
         yield "holds a pickle, spelled with escapes"
-    if _UUENCODED.search(data):
+    if b"begin " in data and _UUENCODED.search(data):
         yield "holds a file that is encoded by uuencode"
-    if any(_hides(inner) for run in _OTHER85.findall(data) for inner in _from_base85(run)):
+    others = (run for run in data.translate(_RUNS85).split() if len(run) >= _SHORTEST)
+    if any(_hides(inner) for run in {*others, *_ASCII85.findall(data)} for inner in _from_base85(run)):
         yield "holds an encoded text (base85) that decodes to a pickle, an archive or a program"
         return
     lines = data.replace(b"\\r", b"").replace(b"\\n", b"\n")
-    wrapped = (run.translate(None, b"\r\n") for run in _WRAPPED.findall(lines))
+    several = _TWO_LINES in lines.translate(_LINES, b"\r")
+    wrapped = (run.translate(None, b"\r\n") for run in (_WRAPPED.findall(lines) if several else ()))
     plain = (run for run in data.replace(b"\\x", b"").translate(_RUNS).split() if len(run) >= _SHORTEST)
     for run in {*plain, *wrapped}:
         for inner in (*_from_base64(run), *_from_hex(run), *_from_base32(run)):

@@ -120,7 +120,7 @@ def _hidden(file: Path) -> Iterator[str]:
             if found := next(pickles.encoded(before + piece), ""):
                 yield found
                 return
-            if _FORMULA.search(before + piece):
+            if b"|" in piece and _FORMULA.search(before + piece):
                 yield "holds a formula that starts a program"
                 return
             before = piece[-_OVERLAP:]
