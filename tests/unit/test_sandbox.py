@@ -13,6 +13,7 @@ import pytest
 from sealrun import sandbox, settings
 from sealrun.errors import ToolFailed
 from sealrun.sandbox import Command, Completed, Network
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the namespace barrier is Linux's")
 
@@ -153,6 +154,40 @@ def test_a_program_deaf_to_interrupts_is_ended_with_its_children(place: Path) ->
     began = time.monotonic()
     running.stop(within=0.2)
     assert time.monotonic() - began < 10
+    assert _alive(marker) == []
+
+
+_STARTS = """
+import sys, threading, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from sealrun import sandbox, settings
+place, network = Path(sys.argv[2]), sandbox.Network(sys.argv[4])
+if sys.argv[5] == "threads":
+    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+print("ready", flush=True)
+sys.stdin.readline()
+sandbox.start(sandbox.Command(
+    name="probe", argv=(sys.executable, "-I", "-c", f"import time; x = {sys.argv[3]!r}; time.sleep(60)"), cwd=place,
+    environment=settings.judged_environment(place), logs=place / "logs", writable=(place / "out",), network=network,
+))
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("threads", ["threads", "no threads"])
+@pytest.mark.parametrize("network", ["denied", "opened"])
+def test_nothing_outlives_the_one_that_started_it(place: Path, network: str, threads: str) -> None:
+    """Killed at any moment around the start of a program, before a barrier or without one: no process of it stays behind."""
+    marker = f"sealrun-test-{os.getpid()}-{time.time_ns()}"
+    for number in range(8):
+        argv = [sys.executable, "-c", _STARTS, str(ROOT / "scripts"), str(place), marker, network, threads]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as starter:
+            assert starter.stdin and starter.stdout and starter.stdout.readline() == "ready\n"
+            starter.stdin.write("go\n")
+            starter.stdin.flush()
+            time.sleep(0.003 * number)
+            starter.kill()
     assert _alive(marker) == []
 
 

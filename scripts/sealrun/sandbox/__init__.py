@@ -125,21 +125,21 @@ def start(command: Command) -> Running:
     broker = Broker(_free_port()) if rung and rung.name == "landlock" and command.loopback else None
     receive, send = os.pipe()
     alive, held = os.pipe()
-    started = clock.seconds()
+    started, this = clock.seconds(), kernel.handle_of_this()
     streams = [os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600) for path in (command.stdout, command.stderr)]
     owner = os.geteuid(), os.getegid()
     signals = signal.pthread_sigmask(signal.SIG_BLOCK, supervise.NOTICED)  # kept for the child until it can notice them
     try:
-        pid = namespaces.fork() if rung and rung.name == "namespaces" else os.fork()
+        pid = namespaces.fork(this) if rung and rung.name == "namespaces" else os.fork()
         if pid == 0:
-            _become(command, rung, broker, send, streams, owner)
+            _become(command, rung, broker, send, streams, owner, this)
     except OSError as error:
         os.close(receive)
         os.close(alive)
         raise ToolFailed(f"{command.name}: no process can be started ({error.strerror}); run `invoke doctor`") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, signals)
-        for handle in (send, held, *streams):
+        for handle in (send, held, *streams, *(() if this is None else (this,))):
             os.close(handle)
     return Running(
         command=command, barrier=rung.name if rung else _OPEN, pid=pid, report=receive, alive=alive, started=started,
@@ -162,13 +162,19 @@ def program(name: str) -> str:
 
 
 def _become(
-    command: Command, rung: Rung | None, broker: Broker | None, send: int, streams: Sequence[int], owner: tuple[int, int]
+    command: Command,
+    rung: Rung | None,
+    broker: Broker | None,
+    send: int,
+    streams: Sequence[int],
+    owner: tuple[int, int],
+    parent: int | None,
 ) -> NoReturn:
     """In the forked child: raise the barrier, run the program, answer with its exit code. Never returns."""
     try:
         gc.disable()  # a collection would copy every page that this process shares with its parent
         os.setsid()
-        kernel.end_with_parent(signal.SIGKILL if rung and rung.name == "namespaces" else signal.SIGTERM)
+        kernel.end_with_parent(signal.SIGKILL if rung and rung.name == "namespaces" else signal.SIGTERM, parent)
         for target, handle in enumerate((os.open(os.devnull, os.O_RDONLY), *streams)):
             os.dup2(handle, target)
         if rung is None:

@@ -6,6 +6,7 @@ Source: prctl(2), clone(2), mount(2), mount_setattr(2).
 import ctypes
 import os
 import platform
+import select
 import signal
 import struct
 
@@ -52,10 +53,24 @@ def set_readonly(path: str, *, recursive: bool = False, clear: bool = False) -> 
     call("syscall", _SYS_MOUNT_SETATTR, _AT_FDCWD, os.fsencode(path), flags, attributes, len(attributes))
 
 
-def end_with_parent(number: int) -> None:
-    """Have the kernel send this process the signal *number* when its parent ends; nothing where there is no such thing."""
+def end_with_parent(number: int, parent: int | None = None) -> None:
+    """Have the kernel send this process the signal *number* when its parent ends; nothing where there is no such thing.
+
+    *parent* is what `handle_of_this` returned in the parent: one that has ended by now sends no signal, so this process ends.
+    """
     if hasattr(_LIBC, "prctl"):
         _LIBC.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(number), 0, 0, 0)
+    if parent is not None and select.select([parent], [], [], 0)[0]:
+        os._exit(128 + number)
+
+
+def handle_of_this() -> int | None:
+    """Return a handle that can be read from once this process has ended, in whatever namespace; None where there is no such
+    thing. The caller closes it."""
+    try:
+        return os.pidfd_open(os.getpid())
+    except (AttributeError, OSError):
+        return None
 
 
 def adopt_orphans() -> None:

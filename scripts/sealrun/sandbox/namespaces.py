@@ -33,16 +33,18 @@ _NEW = _NEWNS | _NEWIPC | _NEWUSER | _NEWPID | _NEWNET
 _REFUSED = 126
 
 
-def fork() -> int:
+def fork(parent: int | None = None) -> int:
     """Fork; the child is process 1 of new namespaces. Returns its process id, 0 in the child. Raises OSError.
 
-    Where this process has threads, whose locks a child would inherit, another child stands between and passes on signals.
+    *parent* is a handle of this process, None for a child that ends by itself. Where there are threads, whose locks a child
+    would inherit, another child stands between and passes on signals, which are blocked when this is called.
     """
     if len(os.listdir("/proc/self/task")) == 1:  # noqa: PTH208 - counted, not read
         return kernel.clone(_NEW)
     between = os.fork()
     if between != 0:
         return between
+    kernel.end_with_parent(signal.SIGTERM, parent)
     try:
         first = kernel.clone(_NEW)
     except OSError:
@@ -51,6 +53,7 @@ def fork() -> int:
         return 0
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: os.kill(first, number))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
     code = os.waitstatus_to_exitcode(os.waitpid(first, 0)[1])
     os._exit(code if code >= 0 else 128 - code)
 
