@@ -94,17 +94,18 @@ class Engine:
     def scan_all(self, batch: Sequence[tuple[bytes, str]]) -> Iterator[Scanned]:
         """Yield what is in each of *batch* (bytes, path), which the filter reads as one text."""
         made = self.rules.filter
-        whole = b"\n".join(data for data, _ in batch)
+        texts = [plain(data) if made else None for data, _ in batch]
+        whole = b"\n".join(data for (data, _), text in zip(batch, texts, strict=True) if text is not None)
         events = made.events(whole + CANARY) if made else []
         begin = at = 0
-        for data, path in batch:
+        for (data, path), text in zip(batch, texts, strict=True):
+            if text is None:
+                yield self.scan(parts(stream_of(data)), path)
+                continue
             end, first = begin + len(data), at
             while at < len(events) and events[at][0] <= end:
                 at += 1
-            text = plain(data) if made else None
-            if text is None:
-                yield self.scan(parts(stream_of(data)), path)
-            elif at == first and not self.rules.scoped(path.rstrip("!").removesuffix(".gz")):
+            if at == first and not self.rules.scoped(path.rstrip("!").removesuffix(".gz")):
                 yield CLEAN
             else:
                 mine = [(to - begin, number) for to, number in events[first:at] if to > begin]
@@ -163,11 +164,16 @@ class Engine:
         candidates = known
         if candidates is None:
             candidates = self.rules.filter.candidates(data + CANARY) if self.rules.filter else {}
-        scoped = self.rules.scoped(path)
-        if not scoped and not any(begin < len(data) for begin in candidates):
+        scoped = set(self.rules.scoped(path))
+        every = scoped & self.rules.every
+        if scoped and self.rules.filter:
+            for number in scoped - every:
+                for begin in self.rules.filter.scoped_candidates(data + CANARY, number):
+                    candidates.setdefault(begin, set()).add(number)
+        if not every and not any(begin < len(data) for begin in candidates):
             return [], {}
         lines = text.split("\n")
-        asked = {at: set(scoped) for at, line in enumerate(lines) if line} if scoped else {}
+        asked = {at: set(every) for at, line in enumerate(lines) if line} if every else {}
         at = before = 0
         for begin, numbers in sorted(candidates.items()):
             if begin >= len(data):

@@ -9,7 +9,7 @@ import hashlib
 import json
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,10 +38,12 @@ HIDING = frozenset(range(-len(_STARTS), 0))
 
 
 class Filter(NamedTuple):
-    """The databases for lines and for paths, and the numbers of the rules that the first cannot express."""
+    """The databases for lines and for paths; for each rule that is about some files one of its own, written until it is first
+    asked; and the numbers of the rules that no database can express."""
 
     lines: Any
     paths: Any
+    scoped: dict[int, Any]
     lost: frozenset[int]
 
     def candidates(self, data: bytes) -> dict[int, set[int]]:
@@ -49,10 +51,18 @@ class Filter(NamedTuple):
         of HIDING mark an encoding."""
         return lines_of_events(data, self.events(data))
 
-    def events(self, data: bytes) -> list[tuple[int, int]]:
+    def scoped_candidates(self, data: bytes, rule: int) -> Iterable[int]:
+        """Return the start of each line that *rule*, which is about some files, may match."""
+        if isinstance(self.scoped[rule], bytes):
+            import hyperscan
+
+            self.scoped[rule] = ready(hyperscan, self.scoped[rule])
+        return lines_of_events(data, self.events(data, self.scoped[rule]))
+
+    def events(self, data: bytes, database: Any = None) -> list[tuple[int, int]]:
         """Return where matches end in *data* (which ends in the canary), and of what."""
         seen: list[tuple[int, int]] = []
-        self.lines.scan(data, match_event_handler=lambda number, _, to, *__: seen.append((to, number)))
+        (database or self.lines).scan(data, match_event_handler=lambda number, _, to, *__: seen.append((to, number)))
         ends = len(data) - 1
         if not any(to == ends for to, _ in reversed(seen)):
             raise SystemExit("scan_secrets: the filter did not report the canary, so it did not read to the end")
@@ -83,9 +93,10 @@ def lines_of_events(data: bytes, events: Sequence[tuple[int, int]]) -> dict[int,
 
 
 def make(
-    patterns: Sequence[tuple[int, str]], paths: Sequence[tuple[int, str]], key: str, kept: Sequence[Path]
-) -> Filter | None:
-    """Return the filter for *patterns* and *paths* (number of the rule, expression), None where Vectorscan is not installed.
+    patterns: Sequence[tuple[int, str]], scoped: Sequence[tuple[int, str]], paths: Sequence[tuple[int, str]], key: str,
+    kept: Sequence[Path],
+) -> Filter | None:  # fmt: skip
+    """Return the filter for *patterns*, *scoped* ones and *paths* (number of the rule, expression), None without Vectorscan.
     `kept` are the folder where that of an earlier run may lie, and the one where this one's is left."""
     try:
         import hyperscan as hs
@@ -98,13 +109,18 @@ def make(
     except hs.error:  # made for another processor
         loaded = []
     if not (said and loaded):
-        lines, lost = compile_lines(hs, patterns)
+        lines, lost = compile_lines(hs, list(_STARTS.values()), patterns)
+        alone = [(number, compile_lines(hs, [CANARY.decode().strip()], [entry])) for entry in scoped for number in entry[:1]]
+        lost = lost.union(*(lost_too for _, (_, lost_too) in alone))
         flags = hs.HS_FLAG_PREFILTER | hs.HS_FLAG_SINGLEMATCH
-        loaded = [lines, compiled(hs, [(any_letter(expression), number, flags) for number, expression in paths])]
-        said = hs.dumpb(lines), hs.dumpb(loaded[1]), json.dumps(sorted(lost)).encode()
+        names = compiled(hs, [(any_letter(expression), number, flags) for number, expression in paths])
+        loaded = [lines, names]
+        numbers = {"lost": sorted(lost), "scoped": [number for number, _ in alone]}
+        said = [*map(hs.dumpb, loaded), json.dumps(numbers).encode(), *(hs.dumpb(database) for _, (database, _) in alone)]
         if kept:
             keep(kept[1] / name, said)
-    return Filter(loaded[0], loaded[1], frozenset(json.loads(said[2])))
+    known = json.loads(said[2])
+    return Filter(loaded[0], loaded[1], dict(zip(known["scoped"], said[3:], strict=True)), frozenset(known["lost"]))
 
 
 def ready(hs: Any, data: bytes) -> Any:
@@ -114,25 +130,29 @@ def ready(hs: Any, data: bytes) -> Any:
     return database
 
 
-def unpacked(path: Path) -> tuple[bytes, bytes, bytes] | None:
+def unpacked(path: Path) -> list[bytes] | None:
     """Return what `keep` wrote, None when it is not there or not whole."""
     data = path.read_bytes() if path.is_file() else b""
     if hashlib.sha256(data[32:]).digest() != data[:32]:
         return None
-    first, second = int.from_bytes(data[32:36]), int.from_bytes(data[36:40])
-    return data[40 : 40 + first], data[40 + first : 40 + first + second], data[40 + first + second :]
+    parts, at = [], 32
+    while at < len(data):
+        end = at + 4 + int.from_bytes(data[at : at + 4])
+        parts.append(data[at + 4 : end])
+        at = end
+    return parts
 
 
-def keep(path: Path, parts: tuple[bytes, bytes, bytes]) -> None:
+def keep(path: Path, parts: Sequence[bytes]) -> None:
     """Leave a compiled filter for a later run."""
-    body = b"".join(len(part).to_bytes(4) for part in parts[:2]) + b"".join(parts)
+    body = b"".join(len(part).to_bytes(4) + part for part in parts)
     path.write_bytes(hashlib.sha256(body).digest() + body)
 
 
-def compile_lines(hs: Any, patterns: Sequence[tuple[int, str]]) -> tuple[Any, set[int]]:
-    """Return the database for *patterns*, and the numbers of those that it cannot express."""
+def compile_lines(hs: Any, heads: Sequence[str], patterns: Sequence[tuple[int, str]]) -> tuple[Any, set[int]]:
+    """Return the database for *heads*, which are no rules, and *patterns*, and the numbers of those that it cannot express."""
     base = hs.HS_FLAG_MULTILINE | hs.HS_FLAG_PREFILTER
-    entries = [(expression.encode(), number, base) for number, expression in enumerate(_STARTS.values())]
+    entries = [(expression.encode(), number, base) for number, expression in enumerate(heads)]
     for number, expression in patterns:
         text = hs.HS_FLAG_UTF8 if needs_text(expression) else 0
         entries.append((expression.encode(), number + len(_STARTS), base | text))

@@ -71,13 +71,14 @@ class Rules:
     """All rules, the filter (None without Vectorscan), and the digest of everything that decides a finding."""
 
     rules: tuple[Rule, ...]
-    asked: tuple[int, ...]  # numbers of rules that are asked of every line, where their paths hold
+    asked: tuple[int, ...]  # numbers of rules that are asked where their paths hold, or of every file
+    every: frozenset[int]  # those of them that are asked of every line, since no filter knows them
     filter: Filter | None
     sha256: str
     known: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     def scoped(self, path: str) -> tuple[int, ...]:
-        """Return the numbers of the rules that are asked of every line of a file of that name."""
+        """Return the numbers of the rules that are asked of a file of that name besides those of the filter for any."""
         if path not in self.known:
             named = self.filter.named(path) if self.filter else range(len(self.rules))
             may = {number for number in named if (paths := self.rules[number].paths) and paths.search(path)}
@@ -104,9 +105,11 @@ def load(policy: Path, *, filtered: bool = True, kept: Sequence[Path] = (), spar
             (rule.number, SAID if sparing and rule.check == "opaque" else widened(rule.entry))
             for rule in rules if rule.paths is None
         ]  # fmt: skip
-        made = make(patterns, [(rule.number, rule.paths.pattern) for rule in rules if rule.paths], sha256, kept)
-    asked = tuple(rule.number for rule in rules if made is None or rule.paths or rule.number in made.lost)
-    return Rules(rules=rules, asked=asked, filter=made, sha256=sha256)
+        scoped = [(rule.number, widened(rule.entry)) for rule in rules if rule.paths]
+        made = make(patterns, scoped, [(rule.number, rule.paths.pattern) for rule in rules if rule.paths], sha256, kept)
+    every = frozenset(rule.number for rule in rules if made is None or rule.number in made.lost)
+    asked = tuple(rule.number for rule in rules if rule.paths or rule.number in every)
+    return Rules(rules=rules, asked=asked, every=every, filter=made, sha256=sha256)
 
 
 def identity(entry: dict[str, Any]) -> str:
