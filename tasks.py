@@ -92,6 +92,7 @@ ns = Collection(
         task_of("store.hold"),
         task_of("store.list"),
         task_of("store.prune"),
+        task_of("store.reaudit"),
         task_of("store.unhold"),
     ),
 )

@@ -23,6 +23,7 @@ from sealrun.evidence.verify import Verification
 from sealrun.outcome import Outcome, OutcomeKind, Verdict
 from sealrun.pipeline import Progress
 from sealrun.policy.model import Checklist
+from sealrun.reaudit import Reaudited
 from sealrun.reports.explain import Explanation
 
 if TYPE_CHECKING:
@@ -121,13 +122,17 @@ def complain(error: SealrunError) -> None:
     stderr().print(Text(plain(f"sealrun: {error}"), style="red"))
 
 
-def reaudited(title: str, outcomes: Sequence[Outcome]) -> None:
+def reaudited(found: Reaudited) -> None:
     """Say how an old bundle stands today."""
     out = stderr()
-    for outcome in outcomes:
-        out.print(Text(plain(f"{title}: {outcome.control}: {outcome.outcome.value}: {outcome.seen}")))
+    for outcome in found.outcomes:
+        out.print(Text(plain(f"{found.title}: {outcome.control}: {outcome.outcome.value}: {outcome.seen}")))
         if outcome.outcome is OutcomeKind.FAILED:
             out.print(_reasons(outcome))
+    for finding in found.findings:
+        mark = "since" if finding.rule in found.since else "known"
+        excused = "" if finding.outcome is OutcomeKind.FAILED else f" ({finding.outcome})"
+        out.print(Text(plain(f"  {mark}: {finding.message}{excused}")))
 
 
 def stage_summary(predicate: StagePredicate, progress: Progress) -> None:

@@ -9,6 +9,7 @@ every hold and its end; `pruned/SHA256.json` the records of what was removed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
 from typing import Literal
@@ -161,11 +162,19 @@ class Store:
         for kept in self.kept().values():
             yield kept, self._problem(kept, trust)
 
+    @contextmanager
+    def opened(self, kept: Kept, trust: Path) -> Iterator[Path]:
+        """Yield the archive of *kept*, verified again, with what belongs beside it. Raises VerificationFailed, InputMissing."""
+        with files.private_folder() as folder:
+            path = self._laid_out(kept, folder)
+            self._verified(kept, verify(path, trust=trust, fingerprint=None, delivery=None))
+            yield path
+
     def _problem(self, kept: Kept, trust: Path) -> str:
         try:
             self.held(kept)
-            with files.private_folder() as folder:
-                self._verified(kept, verify(self._laid_out(kept, folder), trust=trust, fingerprint=None, delivery=None))
+            with self.opened(kept, trust):
+                pass
         except (SealrunError, OSError) as problem:
             return str(problem)
         return ""

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import zipfile
@@ -11,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.conftest import ROOT, git
 from tests.e2e.conftest import Clone, Done, set_up
@@ -71,6 +73,31 @@ def test_it_is_promoted_once_and_kept(production: Clone) -> None:
     assert "0 of them wrong" in ended(clone.invoke("store.check", "--store", "kept"))
     said = ended(clone.invoke("store.prune", "--store", "kept"))
     assert "kept until" in said and "the last promoted to staging" in said
+
+
+def test_what_was_promoted_is_audited_again(production: Clone, tmp_path: Path) -> None:
+    """The step of the scheduled workflow, as shell: out of the store, by newer advisories; what the store lacks is an error."""
+    clone = production
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "scheduled.yml").read_text("utf-8"))["jobs"]
+    (step,) = [step["run"] for step in jobs["audit"]["steps"] if step.get("name") == "Audit what was promoted"]
+
+    def run(**variables: str) -> Done:
+        return clone.run("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step, **variables)
+
+    ended(clone.invoke("promote", clone.bundle, "--to", "staging"))
+    ended(clone.invoke("store.add", clone.bundle, "--store", "kept"))
+    assert "1 promoted bundles audited again" in ended(run(SEALRUN_STORE="kept"))
+    assert "keeps no tiny-lm-0.1.0, which was promoted" in ended(run(SEALRUN_STORE="empty"), 3)
+    lock = (clone.path / "requirements" / "audit.txt").read_text()
+    package, version = re.findall(r"^(pip-audit)==(\S+)", lock, re.MULTILINE)[0]
+    record = {
+        "schema_version": "1.6.0", "id": "PYSEC-2026-2", "modified": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "affected": [{"package": {"ecosystem": "PyPI", "name": package}, "versions": [version]}],
+    }  # fmt: skip
+    (tmp_path / "newer").mkdir()
+    (tmp_path / "newer" / "PYSEC-2026-2.json").write_text(json.dumps(record))
+    said = clone.invoke("store.reaudit", "--store", "kept", "--advisories", tmp_path / "newer", "--json")
+    assert ended(said, 1).count("since: ") and said.json["findings"]
 
 
 def test_another_clone_user_zone_and_umask_reproduce_it(production: Clone, tmp_path: Path) -> None:

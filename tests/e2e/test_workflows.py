@@ -85,8 +85,10 @@ def scripts() -> list[tuple[str, str]]:
     for path in [*sorted((ROOT / ".github" / "workflows").glob("*.yml")), *ACTIONS]:
         document = yaml.safe_load(path.read_text("utf-8"))
         found += [(f"{path.relative_to(ROOT)}: {step['name']}", step["run"]) for step in steps(document)]
-    job = yaml.safe_load((ROOT / "ci" / "sealrun.gitlab-ci.yml").read_text("utf-8"))["sealrun"]
-    found.append(("ci/sealrun.gitlab-ci.yml", "\n".join([*job["before_script"], *job["script"]])))
+    for path in sorted((ROOT / "ci").glob("*.yml")):
+        for name, job in yaml.safe_load(path.read_text("utf-8")).items():
+            if "script" in job:
+                found.append((f"{path.name}: {name}", "\n".join([*job.get("before_script", []), *job["script"]])))
     return found
 
 

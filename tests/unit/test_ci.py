@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from sealrun import digest, files, pipeline, result
-from sealrun.ci import join, matrix, summary
+from sealrun.ci import join, kit, matrix, summary
 from sealrun.errors import InputMissing, SealrunError, UsageError, VerificationFailed
 from sealrun.evidence import shards
 from sealrun.evidence import statement as statements
@@ -23,6 +23,7 @@ from sealrun.stage import Context, context_of
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = [*sorted((ROOT / ".github").rglob("*.yml")), ROOT / "action.yml"]
+GITLAB = sorted((ROOT / "ci").glob("*.yml"))
 RELEASE = tuple(pipeline.stages())
 
 
@@ -372,14 +373,73 @@ def test_the_workflow_has_the_waves_of_the_matrix() -> None:
     assert jobs["bundle"]["needs"] == ["plan", *waves] and jobs["attest"]["needs"] == ["bundle"]
 
 
-@pytest.mark.parametrize("path", [*WORKFLOWS, ROOT / "ci" / "sealrun.gitlab-ci.yml"], ids=lambda path: path.name)
+def test_gitlabs_pipeline_is_the_matrix_in_jobs_that_there_are() -> None:
+    """A stage for each wave, in order; each job is made of one in ci/jobs.gitlab-ci.yml, with no variable that is empty."""
+    made = matrix.matrix(RELEASE, "release", ["3.12"], {"secrets": 2, "certify": 2})
+    said = matrix.gitlab_pipeline(made, "1767225600")
+    jobs = loaded(ROOT / said["include"][0]["local"])
+    assert said["stages"] == [f"wave{number}" for number in range(len(made.waves))]
+    for name, wave in zip(said["stages"], made.waves, strict=True):
+        script = "".join(jobs[said[name]["extends"]]["before_script"] + jobs[said[name]["extends"]]["script"])
+        for job, told in zip(wave, said[name].get("parallel", {}).get("matrix", ()), strict=False):
+            assert told["STAGE"] == job.stage and told.get("SHARD", "") == job.shard and all(told.values())
+            assert told["LEAVES"].split() == [path.rstrip("/") for path in job.outputs]
+            assert all(f"${variable}" in script or f"${{{variable}:" in script for variable in told)
+    assert said["wave4"] == {"extends": ".sealrun-bundle", "stage": "wave4"}
+    assert said["variables"] == {"SOURCE_DATE_EPOCH": "1767225600"}
+
+
+def test_the_page_shows_files_that_fit() -> None:
+    """Each YAML block of docs/ci.md: our files exist, take what they are given, and other people's are pinned as ours pin them."""
+    blocks = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs" / "ci.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    action, job = yaml.safe_load(blocks[0])[1], yaml.safe_load(blocks[1])["jobs"]["release"]
+    assert action == {"uses": "OWNER/sealrun@COMMIT"}
+    assert set(re.findall(r"uses: (actions/.*)", blocks[0])) <= set(
+        re.findall(r"uses: (actions/.*)", (ROOT / ".github" / "workflows" / "release.yml").read_text("utf-8"))
+    )
+    called = loaded(ROOT / job["uses"].removeprefix("./"))
+    takes = called[True]["workflow_call"]
+    assert job["with"].keys() <= takes["inputs"].keys() and job["secrets"].keys() == takes["secrets"].keys()
+    given = {name for one in called["jobs"].values() for name in one["permissions"]}
+    assert job["permissions"].keys() == given
+    includes = re.findall(r"`include: (\{.*?\})`", (ROOT / "docs" / "ci.md").read_text("utf-8"))
+    door, release = (
+        loaded(ROOT / yaml.safe_load(include)[key]) for include, key in zip(includes, ("file", "local"), strict=True)
+    )
+    assert {"SEALRUN_URL", "SEALRUN_COMMIT"} <= door["variables"].keys() and "release" in release
+
+
+@pytest.mark.parametrize("path", [*WORKFLOWS, *GITLAB], ids=lambda path: path.name)
 def test_the_network_is_opened_for_installing_alone(path: Path) -> None:
     """The variable stands in steps that install, fetch or upgrade; a step that runs stages has none."""
     document = loaded(path)
-    if "sealrun" in document:  # GitLab
-        assert "INVARLOCK_ALLOW_NETWORK=1" in "".join(document["sealrun"]["before_script"])
-        assert document["sealrun"]["script"][0].startswith("unset INVARLOCK_ALLOW_NETWORK")
+    if path.parent.name == "ci":  # GitLab
+        for name in document.keys() & {"sealrun", ".sealrun-stage", ".sealrun-bundle"}:
+            assert "INVARLOCK_ALLOW_NETWORK=1" in "".join(document[name]["before_script"])
+            assert document[name]["script"][0].startswith("unset INVARLOCK_ALLOW_NETWORK")
         return
     opened = [step["name"] for step in steps(document) if "INVARLOCK_ALLOW_NETWORK" in step.get("env", {})]
     assert all(re.match(r"Install|Upgrade", name) for name in opened)
     assert not any("INVARLOCK_ALLOW_NETWORK" in job.get("env", {}) for job in document.get("jobs", {}).values())
+
+
+# The kit --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("platform", "holds", "lacks"),
+    [
+        (
+            "manylinux_2_28_aarch64",
+            {"manylinux_2_17_aarch64", "manylinux2014_aarch64", "manylinux_2_5_aarch64"},
+            "manylinux_2_29_aarch64",
+        ),
+        ("manylinux_2_12_x86_64", {"manylinux2010_x86_64", "manylinux1_x86_64"}, "manylinux2014_x86_64"),
+        ("musllinux_1_2_x86_64", {"musllinux_1_1_x86_64"}, "manylinux2014_x86_64"),
+        ("macosx_14_0_arm64", set(), "macosx_15_0_arm64"),
+    ],
+)
+def test_a_platform_takes_the_wheels_of_older_ones(platform: str, holds: set[str], lacks: str) -> None:
+    """Itself first, then every older C library under each of its names, and nothing newer or other."""
+    tags = kit.compatible(platform)
+    assert tags[0] == platform and holds <= set(tags) and lacks not in tags

@@ -71,6 +71,7 @@ def test_its_own_gates_may_be_tighter_than_its_organisations(tmp_path: Path) -> 
         ("[profile.release]\nmin_cases = 1\n", "profile.release.min_cases"),
         ("[profile.release]\nmax_ratio = 9.0\n", "profile.release.max_ratio"),
         ("[limits]\nmemory_mib = 100000\n", "limits.memory_mib"),
+        ("[limits.stage]\naudit = 1000000.0\n", "limits.stage.audit"),
     ],
 )
 def test_a_loosening_is_refused_and_named(tmp_path: Path, line: str, name: str) -> None:

@@ -9,6 +9,7 @@ Leaves: `sealrun.bundle` (the repository), `wheels/`, `advisories/` (where a sna
 """
 
 import ensurepip
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -26,6 +27,7 @@ REPOSITORY, WHEELS, ADVISORIES, PUBLIC, STATEMENT = (
     "sealrun.bundle", "wheels", "advisories", "release.pub", "kit.intoto.jsonl",
 )  # fmt: skip
 _ALWAYS = ("runner", "test")
+_LEGACY = ((17, "manylinux2014"), (12, "manylinux2010"), (5, "manylinux1"))  # names of PEP 571, 599 and 513, by their glibc 2.x
 _DOWNLOAD_SECONDS = 3600.0
 _LIMIT = 64 * 1024 * 1024
 
@@ -111,13 +113,25 @@ def _wheels(context: Context, name: str, folder: Path, contents: Contents) -> No
     if not pips:
         raise InputMissing("ci.kit: this Python bundles no pip; install it (on Debian: apt-get install python3-venv)")
     folder.mkdir(exist_ok=True)
-    tags = [f"--platform={platform}" for platform in contents.platforms]
+    tags = [f"--platform={tag}" for platform in contents.platforms for tag in compatible(platform)]
     chosen = [*tags, f"--python-version={contents.python}", "--implementation=cp"] if tags else []
     argv = (
         settings.interpreter(), "-I", str(pips[-1] / "pip"), "download", "--quiet", "--disable-pip-version-check", "--no-deps",
         "--require-hashes", "--only-binary=:all:", *chosen, f"--dest={folder}", f"--requirement={lock}",
     )  # fmt: skip
     _run(context.root, f"download-{name}", argv, network=True)
+
+
+def compatible(platform: str) -> tuple[str, ...]:
+    """Return the wheel tags that install where *platform* does, itself first: a newer C library runs what an older one does.
+    pip knows as much of macOS by itself."""
+    match = re.fullmatch(r"(manylinux|musllinux)_([0-9])_([0-9]{1,2})_(\w+)", platform)
+    if match is None:
+        return (platform,)
+    kind, major, minor, machine = match[1], match[2], int(match[3]), match[4]
+    older = [f"{kind}_{major}_{number}" for number in range(minor, -1, -1)]
+    named = [name for least, name in _LEGACY if kind == "manylinux" and minor >= least]
+    return tuple(f"{tag}_{machine}" for tag in (*older, *named))
 
 
 def _advisories(root: Path, target: Path) -> None:

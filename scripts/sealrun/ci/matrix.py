@@ -10,7 +10,7 @@ Sources: https://docs.github.com/actions (`matrix.include` by `fromJson`), https
 from collections.abc import Iterable, Mapping, Sequence
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -100,6 +100,37 @@ def _split(names: Sequence[str], split: Mapping[str, int]) -> dict[str, int]:
                 f"--shards: got {name}={of}, expected STAGE=N with one of {', '.join(able)}, and N from 1 to {shards.MOST}"
             )
     return {name: of for name, of in split.items() if of > 1}
+
+
+def gitlab_pipeline(made: Matrix, day: str) -> dict[str, Any]:
+    """Return the pipeline of *made* for GitLab, judged on *day* (SOURCE_DATE_EPOCH): a job for each wave, of those in
+    ci/jobs.gitlab-ci.yml."""
+    stages = [f"wave{number}" for number in range(len(made.waves))]
+    jobs = {}
+    for name, wave in zip(stages, made.waves, strict=True):
+        variables = [{key.upper(): value for key, value in _of_gitlab(job).items()} for job in wave]
+        jobs[name] = (
+            {"extends": ".sealrun-bundle", "stage": name}
+            if {job.stage for job in wave} == {"bundle"}
+            else {"extends": ".sealrun-stage", "stage": name, "parallel": {"matrix": variables}}
+        )
+    return {
+        "include": [{"local": "ci/jobs.gitlab-ci.yml"}],
+        "stages": stages,
+        "variables": {"SOURCE_DATE_EPOCH": day},
+    } | jobs
+
+
+def _of_gitlab(job: Job) -> dict[str, str]:
+    """Return what GitLab's job is told of *job*: an empty variable is left out, the paths stand in one line."""
+    shown = _shown(job)
+    told = {
+        "stage": job.stage,
+        "shard": job.shard,
+        "part": shown["part"],
+        "leaves": " ".join(path.rstrip("/") for path in job.outputs),
+    }
+    return {name: value for name, value in told.items() if value}
 
 
 def _waves(names: Iterable[str], split: Mapping[str, int]) -> Iterable[list[tuple[str, str]]]:

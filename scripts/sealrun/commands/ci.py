@@ -6,6 +6,8 @@ from pathlib import Path
 
 from sealrun.command import Command, config_option, json_option, trust_of, trust_options
 
+_DAY = 24 * 3600
+
 
 def _matrix_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tag", default="release", help="release (default) or supply-chain")
@@ -14,13 +16,14 @@ def _matrix_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--github", action="store_true", help="print lines for a job's outputs: waveN=MATRIX, the bundle's wave aside"
     )
+    parser.add_argument("--gitlab", action="store_true", help="print the pipeline that ci/release.gitlab-ci.yml starts")
     json_option(parser)
 
 
 def _matrix(options: argparse.Namespace) -> int:
     import platform
 
-    from sealrun import digest, files
+    from sealrun import clock, digest, files, settings
     from sealrun.ci import matrix
 
     pythons = options.python or [".".join(platform.python_version_tuple()[:2])]
@@ -30,6 +33,9 @@ def _matrix(options: argparse.Namespace) -> int:
         files.write_json(Path(options.json), made)
     elif options.json:
         sys.stdout.write(files.readable_json(made).decode())
+    if options.gitlab:
+        day = settings.variable("SOURCE_DATE_EPOCH") or str(int(clock.now().timestamp()) // _DAY * _DAY)
+        sys.stdout.write(files.readable_json(matrix.gitlab_pipeline(made, day)).decode())
     for number, shown in enumerate(made.github if options.github else ()):
         if {job.stage for job in made.waves[number]} != {"bundle"}:
             print(f"wave{number}={digest.canonical_json(shown).decode().rstrip()}")

@@ -23,18 +23,14 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     from sealrun import clock, console, reaudit, result
     from sealrun.evidence import verify
-    from sealrun.outcome import OutcomeKind, Verdict
+    from sealrun.outcome import Verdict
 
     if options.trust or options.fingerprint:
         verify.verify(options.bundle, trust=options.trust, fingerprint=options.fingerprint, delivery=None)
     else:
         print("reaudit: signatures not checked; name --trust or --fingerprint for that", file=sys.stderr)
     found = reaudit.reaudit(options.bundle, options.root.resolve(), options.advisories, clock.now().date())
-    console.reaudited(found.title, found.outcomes)
-    for finding in found.findings:
-        mark = "since" if finding.rule in found.since else "known"
-        excused = "" if finding.outcome is OutcomeKind.FAILED else f" ({finding.outcome})"
-        print(f"  {mark}: {finding.message}{excused}", file=sys.stderr)
+    console.reaudited(found)
     code = result.EXIT_PASSED if found.verdict is Verdict.PASSED else result.EXIT_FAILED
     result.emit(
         result.Result(

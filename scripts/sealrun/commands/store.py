@@ -4,9 +4,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sealrun.command import Command, ledger_option
+from sealrun.command import Command, json_option, ledger_option
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sealrun.evidence.ledger import Line
+    from sealrun.evidence.trust import Trust
     from sealrun.store import Store
 
 
@@ -43,6 +47,18 @@ def _checked(parser: argparse.ArgumentParser) -> None:
     _place(parser)
 
 
+def _reaudited(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--advisories",
+        type=Path,
+        metavar="FILE",
+        help="an OSV export or folder of records (default: this checkout's advisories)",
+    )
+    ledger_option(parser)
+    _place(parser)
+    json_option(parser)
+
+
 def _store(options: argparse.Namespace) -> "Store":
     from sealrun import places, settings
     from sealrun.store import Store
@@ -63,6 +79,55 @@ def _add(options: argparse.Namespace) -> int:
         f"class {kept.retention.name}, until {kept.retention.until}: {kept.retention.reason}"
     )
     return 0
+
+
+def _reaudit(options: argparse.Namespace) -> int:
+    from sealrun import clock, console, promotion, reaudit, result
+    from sealrun.errors import InputMissing
+    from sealrun.evidence import ledger
+    from sealrun.outcome import Verdict
+
+    trust, trusted = promotion.trusted_at(options.root, options.trust)
+    promoted = {line.promotion.bundle: line.promotion.title for line in ledger.current(_lines(options, trusted)).values()}
+    store = _store(options)
+    kept = store.kept()
+    gone = sorted(title for bundle, title in promoted.items() if bundle not in kept)
+    if gone:
+        raise InputMissing(
+            f"store: keeps no {', '.join(gone)}, which was promoted; add it (`invoke store.add`), or name its store"
+        )
+    found = []
+    for bundle in promoted:
+        with store.opened(kept[bundle], trust) as path:
+            found.append(reaudit.reaudit(path, options.root.resolve(), options.advisories, clock.now().date()))
+        console.reaudited(found[-1])
+    console.said(f"{len(found)} promoted bundles audited again")
+    passed = all(each.verdict is Verdict.PASSED for each in found)
+    code = result.EXIT_PASSED if passed else result.EXIT_FAILED
+    result.emit(
+        result.Result(
+            command="store.reaudit", verdict=Verdict.PASSED if passed else Verdict.FAILED, exit_code=code,
+            controls=tuple(outcome for each in found for outcome in each.outcomes),
+            findings=tuple(finding for each in found for finding in each.findings),
+        ),
+        options.json,
+    )  # fmt: skip
+    return code
+
+
+def _lines(options: argparse.Namespace, trusted: "Trust") -> "Sequence[Line]":
+    """Return the lines of the ledger. Raises InputMissing where there is none."""
+    from sealrun import promotion
+    from sealrun.errors import InputMissing
+    from sealrun.evidence import ledger
+
+    path = promotion.ledger_at(options.root, options.ledger)
+    if not path.is_file():
+        raise InputMissing(
+            f"ledger: {path} does not exist, so nobody can say what was promoted last; name it with --ledger (an empty file "
+            "says that nothing was promoted)"
+        )
+    return ledger.read(path, trusted)
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -96,17 +161,9 @@ def _change_hold(options: argparse.Namespace, *, held: bool) -> int:
 
 def _prune(options: argparse.Namespace) -> int:
     from sealrun import clock, console, promotion
-    from sealrun.errors import InputMissing
-    from sealrun.evidence import ledger
 
-    path = promotion.ledger_at(options.root, options.ledger)
-    if not path.is_file():
-        raise InputMissing(
-            f"ledger: {path} does not exist, so nobody can say what was promoted last; name it with --ledger (an empty file "
-            "says that nothing was promoted)"
-        )
     trust, trusted = promotion.trusted_at(options.root, options.trust)
-    lines = ledger.read(path, trusted)
+    lines = _lines(options, trusted)
     store, now = _store(options), clock.now()
     for kept, reasons in store.reasons(lines, now.date(), trust):
         console.said(f"{kept.title}  sha256:{kept.bundle}  {'; '.join(reasons) or 'may go'}")
@@ -145,6 +202,12 @@ COMMANDS = (
         summary="Remove what is past its date, not held, and not the last promoted",
         arguments=_pruned,
         run=_prune,
+    ),
+    Command(
+        name="store.reaudit",
+        summary="Audit again what was promoted last, by today's advisories",
+        arguments=_reaudited,
+        run=_reaudit,
     ),
     Command(name="store.check", summary="Verify everything that is kept again", arguments=_checked, run=_check),
 )

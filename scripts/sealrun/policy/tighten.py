@@ -76,6 +76,8 @@ def loosenings(central: Gates, local: Gates) -> tuple[str, ...]:
 def _is_tight(name: str, central: Mapping[str, Any], local: Mapping[str, Any]) -> bool:
     if name.startswith("audit.environment.") and name not in central:
         return _milder(central["audit.fail_on"], local[name])  # what held for this environment until it got its own
+    if name.startswith("limits.stage.") and name not in central:
+        return _at_most(central["limits.default"], local[name])
     if name not in central or name not in local:
         return name in local and (".required_guards." in name or not name.startswith(("secrets.excluded", "profile.")))
     if central[name] == local[name]:
