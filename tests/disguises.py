@@ -20,6 +20,8 @@ from tests.models import PAYLOAD, SOUND, TEXT_PICKLE, gguf, safetensors, tarred,
 
 LONG = b"cos\nsystem\n(S'" + b"true; " * 400 + b"'\ntR."  # what is called stands far in front of the call
 PADDED = b"S'" + b"A" * 3_000_000 + b"'\n0" + TEXT_PICKLE  # a line longer than any that a reader takes at once
+# The frame ends within a text; CPython drops the rest of it and goes on behind, where other readers see no pickle.
+LEFT_FRAME = b"\x95\x05" + bytes(7) + b"\x80\x04\x8c\x02ous\x8c\x06system\x93)R."
 COMPRESSED: Mapping[str, bytes] = {
     "zlib": zlib.compress(PAYLOAD), "gz": gzip.compress(PAYLOAD), "bz2": bz2.compress(PAYLOAD), "xz": lzma.compress(PAYLOAD),
     "lzma": lzma.compress(PAYLOAD, lzma.FORMAT_ALONE), "lz4": b"\x04\x22\x4d\x18\x64\x40\xa7" + PAYLOAD,
@@ -62,6 +64,13 @@ def _tensor(content: bytes, dtype: str = "U8") -> bytes:
 
 def _words(value: object) -> bytes:
     return json.dumps(value).encode()
+
+
+def _polyglot(behind: bytes) -> bytes:
+    """Return a sound safetensors file that is a pickle as well: its first byte makes a text of all up to a newline."""
+    content = b"\n0" + behind
+    entry = {"w": {"dtype": "F16", "shape": [len(content + b"0") // 2], "data_offsets": [0, (len(content) + 1) // 2 * 2]}}
+    return models.framed(json.dumps(entry).encode().ljust(0x156), content.ljust((len(content) + 1) // 2 * 2, b"0"))
 
 
 _ASKS = {
@@ -171,6 +180,9 @@ _PICKLES = {
     "padded-number.txt": b"I" + b"1" * 2_000_000 + b"\n0" + TEXT_PICKLE,
     "padded-name.txt": b"P" + b"A" * 2_000_000 + b"\n0" + TEXT_PICKLE,
     "data.csv": b"(S'text,label\\none,1'\n0" + TEXT_PICKLE,
+    "left-frame.bin": LEFT_FRAME,
+    "left-frame.safetensors": _polyglot(LEFT_FRAME),
+    "text-line.safetensors": _polyglot(TEXT_PICKLE),
     "import-alone.txt": b"cos\nsystem\n.",
     "in-front.safetensors": PAYLOAD + safetensors(SOUND),
     "behind.safetensors": safetensors(SOUND) + PAYLOAD,

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import json
+import pickle
 import struct
 import subprocess
 import time
@@ -29,7 +30,7 @@ from sealrun.inside.formats import (
     templates,
     texts,
 )
-from tests import fuzz, models
+from tests import disguises, fuzz, models
 from tests.conftest import ROOT
 
 
@@ -144,6 +145,22 @@ def test_an_honest_text_is_no_pickle(name: str) -> None:
 def test_a_pickle_is_told_by_what_it_would_do(data: bytes) -> None:
     """Also without its end, behind an argument other readers refuse, and where the walk does not end."""
     assert pickles.is_pickle(io.BytesIO(data))
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_honest_frames_are_walked_to_their_end(protocol: int, tmp_path: Path) -> None:
+    """Long and short objects, in frames and beside them: whole pickles, and pickles by their mark from protocol 2 on."""
+    texts_and_bytes = ["x" * 300_000, b"y" * 200_000 if protocol > 2 else "z"]  # before protocol 3 bytes are an import
+    value = {"a": [1, 2.5, None, *texts_and_bytes], "b": {str(n): n for n in range(20_000)}}
+    (tmp_path / "x").write_bytes(pickle.dumps(value, protocol=protocol))
+    assert pickles.is_whole(tmp_path / "x")
+    assert pickles.file_is_pickle(tmp_path / "x") == (protocol >= 2)
+
+
+def test_what_leaves_its_frame_is_a_pickle() -> None:
+    """CPython drops the rest of a frame that an argument leaves, so that what it does is not what stands there."""
+    assert pickles.is_pickle(io.BytesIO(disguises.LEFT_FRAME))
+    assert not pickles.is_pickle(io.BytesIO(b"N" + disguises.LEFT_FRAME[9:]))  # without the frame it ends in an error
 
 
 def test_every_template_of_honest_models_passes() -> None:

@@ -2,7 +2,7 @@
 
 Rules: the operations are walked with their effect on the stack, so that a text which merely begins like one is told apart; what
 follows the first pickle is walked as well (old checkpoints are pickles in a row); an argument that other readers would refuse
-does not end the walk; a walk that does not end counts as a pickle.
+does not end the walk; a walk that does not end, or that readers would walk otherwise, counts as a pickle.
 
 Source: pickletools (the table of operations); CPython's Modules/_pickle.c.
 """
@@ -122,7 +122,7 @@ def imports_and_calls(data: bytes) -> bool:
 
 
 class _Endless(Exception):
-    """The walk took more operations than any honest file has."""
+    """The walk took more operations than any honest file has, or met what none has."""
 
 
 def _walk(stream: IO[bytes], marked: bool, importing: frozenset[str] = IMPORTING) -> bool:
@@ -144,11 +144,32 @@ def _walk(stream: IO[bytes], marked: bool, importing: frozenset[str] = IMPORTING
 
 
 def _operations(stream: IO[bytes]) -> Iterator[tuple[str, pickletools.OpcodeInfo]]:
-    """Yield operation by operation until one is unknown or cut off."""
+    """Yield operation by operation until one is unknown or cut off.
+
+    Raises _Endless where an argument leaves its frame: CPython's reader then drops what is left of the frame, so that what it
+    does is not what stands there.
+    """
+    frame = 0
     for _ in range(MAX_OPERATIONS):
         operation = _OPERATIONS.get(stream.read(1).decode("latin-1"))
-        if operation is None or not _skip_argument(stream, operation):
+        if operation is None:
             return
+        inside = stream.tell() <= frame
+        if not _skip_argument(stream, operation):
+            if inside:
+                raise _Endless
+            return
+        reached = stream.tell()
+        if operation.name == "FRAME":
+            stream.seek(-8, io.SEEK_CUR)
+            reached += int.from_bytes(stream.read(8), "little")
+            here, end = stream.tell(), stream.seek(0, io.SEEK_END)
+            stream.seek(here)
+            if reached > end:
+                return
+        if inside and reached > frame:
+            raise _Endless
+        frame = max(frame, reached) if operation.name == "FRAME" else frame
         yield operation.name, operation
     raise _Endless
 
