@@ -5,10 +5,13 @@ environment that compiled it, and where asked its findings by content. Neither h
 """
 
 import contextlib
+import json
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+
+import msgspec
 
 from sealrun import digest, files, sandbox, settings, venvs
 from sealrun.errors import InputMissing, ToolFailed
@@ -33,7 +36,8 @@ def run(
         manifest, places, context.tools / "policy" / "secrets", history=history, cache=cache, filters=filters,
         pragmas=context.plan.gates.secrets.pragmas, shard=work.shard, parts=work.parts,
     )  # fmt: skip
-    files.write_json(work.tmp / "job.json", described)
+    written = json.dumps(msgspec.to_builtins(described))  # in escapes alone, which hold names that are no UTF-8
+    files.write_bytes(work.tmp / "job.json", written.encode("ascii"))
     script = work.inside("scan_secrets.py", str(work.tmp / "job.json"), str(work.tmp), str(work.out / report))
     work.run("scan_secrets", "secrets", script, variables={"LC_ALL": "C"})  # the C locale means UTF-8 to Python
     keep_filters(work.tmp / "filters", filters)

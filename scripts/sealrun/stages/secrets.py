@@ -181,6 +181,7 @@ def _target(target: Path) -> Iterator[tuple[str, tuple[Path, Path]]]:
     if not target.exists():
         raise InputMissing(f"secrets: there is no {target}; name an existing file or folder")
     label = target.as_posix() if not target.is_absolute() and ".." not in target.parts else target.resolve().name
+    label = _shown(os.fsencode(label))
     if target.is_file():
         yield label, (target.resolve().parent, target.resolve())
         return

@@ -81,6 +81,22 @@ def test_an_empty_repository_is_scanned_without_a_history(root: Path, tmp_path: 
     assert places(scan(root, tmp_path / "new")) == ["new/a.py"]
 
 
+def test_names_that_are_not_utf8_are_scanned_wherever_they_stand(root: Path, tmp_path: Path) -> None:
+    """A file, a folder, what was removed since and the repository itself may have any name."""
+    other = tmp_path / os.fsdecode(b"repo\xe9")
+    (other / os.fsdecode(b"d\xfe")).mkdir(parents=True)
+    git(other, "init", "--quiet", "--initial-branch=main")
+    for number, name in enumerate((b"\xff.py", b"d\xfe/x.py", b"old\xfd.py")):
+        (other / os.fsdecode(name)).write_text(f"key = '{planted(number)}'\n")
+    git(other, "add", ".")
+    git(other, "commit", "--quiet", "--message=one")
+    (other / os.fsdecode(b"old\xfd.py")).unlink()
+    git(other, "add", "--all")
+    git(other, "commit", "--quiet", "--message=two")
+    found = {(path or "").rpartition("\\xe9/")[2] for path in places(scan(root, other))}
+    assert found == {"\\xff.py", "d\\xfe/x.py", "old\\xfd.py"}
+
+
 def test_commits_made_meanwhile_change_nothing(root: Path, other: Path) -> None:
     """The scan is of the objects that the refs reached when it began."""
     writer = subprocess.Popen(
