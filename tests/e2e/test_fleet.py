@@ -91,7 +91,7 @@ def releasing(name: str, pid: int) -> int:
     raise AssertionError(f"nobody releases {name}")
 
 
-def test_a_killed_process_is_made_good_and_the_bytes_are_those_of_one_run(fleet: Clone) -> None:
+def test_a_killed_process_is_made_good_and_the_bytes_are_those_of_one_run(fleet: Clone, tmp_path: Path) -> None:
     """Three right results and one error of its own, though one process was killed on its way; alone, the same bundle."""
     process = begin(fleet, "ci.fleet", "examples/tiny-lm/fleet-*.toml", "--workers=2", "--out=build")
     wait_for(fleet.path / "build" / "fleet-one-0.1.0" / "run" / "lock.json", "passed", process)
@@ -103,14 +103,13 @@ def test_a_killed_process_is_made_good_and_the_bytes_are_those_of_one_run(fleet:
         f"fleet-{name}-0.1.0": "passed" for name in ("one", "two", "three")
     }
     assert found["fleet-one-0.1.0"]["attempts"] == 2
-    (fleet.path / "alone").mkdir()
-    shutil.copytree(fleet.path / "build" / "records", fleet.path / "alone" / "records")
+    shutil.copytree(fleet.path / "build" / "records", tmp_path / "alone" / "records")
     config = fleet.path / "examples" / "tiny-lm" / "fleet-one.toml"
-    alone = begin(fleet, "release", f"--config={config}", f"--out={fleet.path / 'alone'}")
+    alone = begin(fleet, "release", f"--config={config}", f"--out={tmp_path / 'alone'}")
     assert alone.wait(timeout=600) == 0
     for kind in KEPT:
         name = f"fleet-one-0.1.0/fleet-one-0.1.0.{kind}"
-        assert (fleet.path / "alone" / name).read_bytes() == (fleet.path / "build" / name).read_bytes()
+        assert (tmp_path / "alone" / name).read_bytes() == (fleet.path / "build" / name).read_bytes()
 
 
 @contextmanager

@@ -253,7 +253,7 @@ def _on_dask(
         "scheduler": scheduler, "place": terms.place, "root": str(root), "out": str(folder.parent), "retries": terms.retries,
         "folder": str(folder), "progress": str(progress),
         "variables": {name: variables[name] for name in passed_on if name in variables},
-        "shared": _uncommitted(root),
+        "shared": _uncommitted(root, folder.parent),
         "releases": [_described(root, context, folder, terms) for context in contexts.values()],
     })  # fmt: skip
     argv = (str(python), "-I", "-B", str(INSIDE / _SCRIPT), str(job))
@@ -270,8 +270,9 @@ def _on_dask(
     return members
 
 
-def _uncommitted(root: Path) -> dict[str, str]:
-    """Return what git would take of *root* but holds no commit of, by digest: workers need it to judge the same tree."""
+def _uncommitted(root: Path, out: Path) -> dict[str, str]:
+    """Return what git would take of *root* but holds no commit of, by digest: workers need it to judge the same tree. What
+    lies below *out* is our own."""
     with files.private_folder() as logs:
         listed = sandbox.run(
             sandbox.Command(
@@ -281,7 +282,7 @@ def _uncommitted(root: Path) -> dict[str, str]:
             )
         ).stdout.read_bytes()  # fmt: skip
     names = sorted({name.decode() for name in listed.split(b"\0") if name})
-    return {name: digest.of_file(root / name) for name in names if (root / name).is_file()}
+    return {name: digest.of_file(root / name) for name in names if (root / name).is_file() and out not in (root / name).parents}
 
 
 def _described(root: Path, context: Context, folder: Path, terms: Terms) -> dict[str, Any]:
