@@ -21,7 +21,7 @@ from urllib.parse import quote, quote_plus
 from sealrun import settings
 
 MASK = "[masked]"
-_CHUNK, _OVERLAP = 1024 * 1024, 64 * 1024
+_CHUNK, _OVERLAP, _BEHIND = 1024 * 1024, 64 * 1024, 64
 _SHAPES = (
     rb"(?<=://)[^\s/@:'\"]*:[^\s/@'\"]+(?=@)",
     rb"(?i)(?<=authorization: )(?:basic|bearer|token) +[\w.~+/=-]+",
@@ -37,16 +37,31 @@ def mask_text(text: str, *, shapes: bool = True) -> str:
 
 
 def _masked(data: bytes, *, shapes: bool) -> bytes:
+    parts, done = [], 0
+    for begin, end in _spans(data, shapes=shapes):
+        parts += [data[done:begin], MASK.encode()]
+        done = end
+    return b"".join((*parts, data[done:])) if parts else data
+
+
+def _spans(data: bytes, *, shapes: bool, start: int = 0) -> Iterator[tuple[int, int]]:
+    """Yield where *data* holds a secret from *start* on, in order; what overlaps is one, so that no rest of it stays."""
+    patterns = [_shapes()] if shapes else []
     if any(form in data for form in _known_forms()):  # most hold none, and the pattern takes long to make
-        data = _known().sub(MASK.encode(), data)
-    return _shapes().sub(MASK.encode(), data) if shapes else data
+        patterns.append(_known())
+    found = sorted(match.span() for pattern in patterns for match in pattern.finditer(data, start))
+    while found:
+        begin, end = found.pop(0)
+        while found and found[0][0] < end:
+            end = max(end, found.pop(0)[1])
+        yield begin, end
 
 
 def mask_file(path: Path, *, shapes: bool = True) -> None:
     """Mask every secret in the file *path*; without `shapes` only the known ones. It may be missing."""
     size = path.stat().st_size if path.is_file() else 0
     if size > _CHUNK or (size and _masked(data := path.read_bytes(), shapes=shapes) != data):
-        _mask_file(path, _pattern() if shapes else _known())
+        _mask_file(path, shapes=shapes)
 
 
 def holds_secret(path: Path) -> bool:
@@ -124,11 +139,6 @@ def _known() -> re.Pattern[bytes]:
 
 
 @cache
-def _pattern() -> re.Pattern[bytes]:
-    return re.compile(b"|".join((b"(?:" + _known().pattern + b")", _shapes().pattern)))
-
-
-@cache
 def _shapes() -> re.Pattern[bytes]:
     return re.compile(b"|".join(_ungrouped(_SHAPES)))
 
@@ -138,12 +148,12 @@ def _ungrouped(shapes: tuple[bytes, ...]) -> Iterator[bytes]:
         yield b"(?i:" + shape.removeprefix(b"(?i)") + b")" if shape.startswith(b"(?i)") else shape
 
 
-def _mask_file(path: Path, pattern: re.Pattern[bytes]) -> None:
+def _mask_file(path: Path, *, shapes: bool) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     masked = False
     try:
         with os.fdopen(handle, "wb") as sink, path.open("rb") as stream:
-            for part in _parts(stream, pattern):
+            for part in _parts(stream, shapes=shapes):
                 masked = masked or part is None
                 sink.write(MASK.encode() if part is None else part)
         if masked:
@@ -152,21 +162,22 @@ def _mask_file(path: Path, pattern: re.Pattern[bytes]) -> None:
         Path(name).unlink(missing_ok=True)
 
 
-def _parts(stream: BinaryIO, pattern: re.Pattern[bytes]) -> Iterator[bytes | None]:
-    """Yield what *stream* holds, each match of *pattern* as None; a match may lie across the borders of what is read."""
-    held = b""
+def _parts(stream: BinaryIO, *, shapes: bool) -> Iterator[bytes | None]:
+    """Yield what *stream* holds, each secret as None; one may lie across the borders of what is read."""
+    held, done = b"", 0  # a shape looks at what stands before it, so some of what was yielded is held on to
     while True:
         chunk = stream.read(_CHUNK)
         held += chunk
-        edge, done = (max(0, len(held) - _OVERLAP) if chunk else len(held)), 0
-        for match in pattern.finditer(held):
-            if chunk and match.start() >= edge:
+        edge = max(done, len(held) - _OVERLAP) if chunk else len(held)
+        for begin, end in _spans(held, shapes=shapes, start=done):
+            if chunk and begin >= edge:
                 break
-            yield held[done : match.start()]
+            yield held[done:begin]
             yield None
-            done = match.end()
+            done = end
         cut = max(done, edge)
         yield held[done:cut]
-        held = held[cut:]
         if not chunk:
             return
+        kept = max(0, cut - _BEHIND)
+        held, done = held[kept:], cut - kept

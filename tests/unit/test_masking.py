@@ -22,10 +22,10 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A secret in a variable named as one, and another in an address."""
     monkeypatch.setenv("MY_SERVICE_TOKEN", PLANTED)
     monkeypatch.setenv("SOME_INDEX", f"https://user:{ADDRESSED}@example.org/simple")
-    for cached in (masking._known, masking._known_forms, masking._pattern):
+    for cached in (masking._known, masking._known_forms):
         cached.cache_clear()
     yield
-    for cached in (masking._known, masking._known_forms, masking._pattern):
+    for cached in (masking._known, masking._known_forms):
         cached.cache_clear()
 
 
@@ -67,6 +67,27 @@ def test_a_file_is_masked_across_borders(tmp_path: Path, before: int) -> None:
     assert path.read_bytes() == b"." * before + masking.MASK.encode() + b"," * 1_200_000
     assert not masking.holds_secret(path)
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("size", [0, 1_200_000])
+def test_of_a_credential_that_holds_a_known_secret_no_rest_stays(tmp_path: Path, size: int) -> None:
+    """A token that begins with a known secret, one that ends within it, a key of which some lines are known: all of it goes."""
+    lines = "\n".join(("-----BEGIN PRIVATE" + " KEY-----", PLANTED, "theLastLine=", "-----END PRIVATE" + " KEY-----"))
+    for text in (f"Authorization: Bearer {PLANTED}.rest", f"Authorization: Bearer rest/{PLANTED}", f'"{lines}"'):
+        path = tmp_path / "log"
+        path.write_text(f"{text} {'.' * size}")
+        masking.mask_file(path)
+        for masked in (path.read_text(), masking.mask_text(text)):
+            assert not any(word in masked for word in ("rest", "theLastLine", PLANTED)), masked[:200]
+
+
+@pytest.mark.parametrize("behind", range(-20, 20))
+def test_what_stands_before_a_shape_is_seen_across_borders(tmp_path: Path, behind: int) -> None:
+    """A password in an address of a large file is masked, wherever the file is read in two."""
+    path = tmp_path / "log"
+    path.write_bytes(b"." * (1024 * 1024 - 64 * 1024 + behind) + b"https://me" + b":other-word@host " + b"," * 1_200_000)
+    masking.mask_file(path)
+    assert b"other-word" not in path.read_bytes()
 
 
 @pytest.mark.parametrize("name", ["API_KEY", "GITHUB_TOKEN", "PGPASSWORD", "client_secret", "AWS_SECRET_ACCESS_KEY", "X_PAT"])
