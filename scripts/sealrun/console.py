@@ -17,18 +17,18 @@ from rich.table import Table
 from rich.text import Text
 
 from sealrun.errors import SealrunError
-from sealrun.evidence.shards import ShardStatement
 from sealrun.evidence.statement import StagePredicate
-from sealrun.evidence.verify import Verification
 from sealrun.outcome import Outcome, OutcomeKind, Verdict
 from sealrun.pipeline import Progress
 from sealrun.policy.model import Checklist
-from sealrun.reaudit import Reaudited
-from sealrun.reports.explain import Explanation
 
 if TYPE_CHECKING:
     from rich.live import Live
 
+    from sealrun.evidence.shards import ShardStatement
+    from sealrun.evidence.verify import Verification
+    from sealrun.reaudit import Reaudited
+    from sealrun.reports.explain import Explanation
     from sealrun.reports.fleet import Fleet, Member
     from sealrun.reports.timing import Times
 
@@ -77,7 +77,7 @@ def fleet_ended(found: "Fleet", page: Path) -> None:
     stderr().print(Text(f"{len(found.releases)} releases: {found.verdict.value}, {found.seconds:.1f} s\nsummary  {page}"))
 
 
-def explained(found: Explanation) -> None:
+def explained(found: "Explanation") -> None:
     """Show why the gate said what it said, and the cases that moved most."""
     shown = stderr()
     for outcome in found.outcomes:
@@ -122,7 +122,7 @@ def complain(error: SealrunError) -> None:
     stderr().print(Text(plain(f"sealrun: {error}"), style="red"))
 
 
-def reaudited(found: Reaudited) -> None:
+def reaudited(found: "Reaudited") -> None:
     """Say how an old bundle stands today."""
     out = stderr()
     for outcome in found.outcomes:
@@ -148,7 +148,7 @@ def stage_summary(predicate: StagePredicate, progress: Progress) -> None:
             out.print(_reasons(outcome))
 
 
-def shard_summary(statement: ShardStatement, folder: Path) -> None:
+def shard_summary(statement: "ShardStatement", folder: Path) -> None:
     """Say what one shard left, and where."""
     said = statement.predicate
     stderr().print(Text(f"{said.stage} {statement.shard}: {len(statement.subject)} files in {folder}; nothing is judged yet"))
@@ -174,7 +174,7 @@ def checklist_table(checklist: Checklist, outcomes: Sequence[Outcome]) -> Table:
     return table
 
 
-def verified(found: Verification) -> None:
+def verified(found: "Verification") -> None:
     """Say what a verified bundle shows, step by step, and its verdict."""
     out = stderr()
     for step in found.steps:

@@ -86,3 +86,10 @@ def test_a_command_is_started_without_what_it_does_not_need() -> None:
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT / "scripts", capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert not loaded & {"invoke", "nox", "cryptography", "securesystemslib", "jinja2", "rich", "sqlite3", "asyncio"}
+
+
+def test_an_unchanged_release_loads_nothing_that_it_does_not_need() -> None:
+    """To judge what is there takes no template engine, no YAML, no HTTP and no TLS: each costs some of the second."""
+    script = "import sys; from sealrun import pipeline, release; pipeline.stages(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT / "scripts", capture_output=True, text=True, check=True)
+    assert {"jinja2", "yaml", "ssl", "http.client", "urllib.request", "invoke", "nox"} & set(done.stdout.split()) == set()
