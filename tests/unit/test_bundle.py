@@ -155,6 +155,45 @@ class TestSource:
         assert not found.clean
         assert changes == ("a", "new file")
 
+    @pytest.mark.parametrize("name", ["*", "[a-z]", "bu*ld", "a\\b"])
+    def test_the_output_folder_is_a_name_and_no_pattern(self, tree: Path, name: str) -> None:
+        """Whatever it is called, it hides nothing but itself."""
+        (tree / "a").write_text("b", "utf-8")
+        (tree / name).mkdir()
+        (tree / name / "x").write_text("", "utf-8")
+        assert source.look(tree, tree / name)[1] == ("a",)
+
+    def test_a_submodule_that_asks_to_be_ignored_is_looked_at(self, tree: Path, tmp_path: Path) -> None:
+        """A file changed within it makes the tree unclean, whatever .gitmodules says."""
+        git(tree, "clone", "--quiet", str(tree), str(tmp_path / "part"))
+        git(tree, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(tmp_path / "part"), "part")
+        git(tree, "config", "--file", ".gitmodules", "submodule.part.ignore", "all")
+        git(tree, "add", ".")
+        git(tree, "commit", "--quiet", "--message=part")
+        assert source.look(tree, tree / "build")[0].clean
+        (tree / "part" / "a").write_text("b", "utf-8")
+        assert source.look(tree, tree / "build")[1] == ("part",)
+
+    def test_whatever_git_says_of_a_path_is_read(self, tree: Path) -> None:
+        """Odd names, conflicts and paths that moved are paths that differ."""
+        odd = ("two  spaces", " begins", "new\nline", "# branch.oid x", "\u00fc")
+        for name in odd:
+            (tree / name).write_text(name, "utf-8")
+        git(tree, "add", "--", *odd[:2])
+        git(tree, "mv", "a", "moved")
+        assert source.look(tree, tree / "build")[1] == tuple(sorted((*odd, "a", "moved")))
+        git(tree, "commit", "--quiet", "--message=b")
+        for name in ("ours", "theirs"):
+            git(tree, "branch", name)
+        for name, text in (("theirs", "1"), ("ours", "2")):
+            git(tree, "checkout", "--quiet", name)
+            (tree / "both").write_text(text, "utf-8")
+            git(tree, "add", "both")
+            git(tree, "commit", "--quiet", "--message=both")
+        with pytest.raises(subprocess.CalledProcessError):
+            git(tree, "merge", "--quiet", "theirs")
+        assert "both" in source.look(tree, tree / "build")[1]
+
     def test_no_repository_and_no_commit(self, tmp_path: Path) -> None:
         """Without repository or commit the answer is none."""
         assert source.look(tmp_path, tmp_path / "build")[0].commit is None

@@ -14,7 +14,10 @@ from sealrun.evidence.manifest import Source
 
 _NO_REPOSITORY = 128
 _SECONDS = 60.0
-_STATUS = ("status", "--porcelain=v2", "--branch", "-z", "--no-renames", "--untracked-files=normal")
+_STATUS = (
+    "status", "--porcelain=v2", "--branch", "-z", "--no-renames", "--untracked-files=normal",
+    "--ignore-submodules=none",  # a .gitmodules file may say otherwise
+)  # fmt: skip
 _COMMIT = "# branch.oid "
 _FIELDS = {"1": 8, "u": 10, "?": 1}  # changed, unmerged, not tracked: what stands before the path
 _STEADY = ("-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}")
@@ -26,7 +29,7 @@ def look(root: Path, ignored: Path, networks: list[sandbox.Network] | None = Non
     What the probes of the programs run saw is added to *networks*. Raises ToolFailed.
     """
     below = ignored.relative_to(root) if ignored.is_relative_to(root) and ignored != root else None
-    without = ("--", ".", f":(exclude){below.as_posix()}") if below else ()
+    without = ("--", ".", f":(exclude,literal){below.as_posix()}") if below else ()
     said = _git(root, networks if networks is not None else [], *_STATUS, *without)
     commit, changed = _read((said or "").split("\0"))
     if commit is None:
@@ -35,13 +38,18 @@ def look(root: Path, ignored: Path, networks: list[sandbox.Network] | None = Non
 
 
 def _read(lines: Iterable[str]) -> tuple[str | None, tuple[str, ...]]:
-    """Return the commit and the paths that differ from it, of git's own lines. Source: git-status(1), porcelain version 2."""
+    """Return the commit and the paths that differ from it, of git's own lines. Raises ToolFailed for one that is unknown.
+
+    Source: git-status(1), porcelain version 2.
+    """
     commit, changed = None, []
     for line in filter(None, lines):
         if line.startswith(_COMMIT):
             commit = line.removeprefix(_COMMIT)
         elif fields := _FIELDS.get(line[0]):
             changed.append(line.split(" ", fields)[fields])
+        elif line[0] != "#":
+            raise ToolFailed(f"git: got the line {line[:100]!r} of its status, expected porcelain version 2; use another git")
     return (None if commit == "(initial)" else commit), tuple(sorted(changed))
 
 
