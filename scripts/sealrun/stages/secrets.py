@@ -7,6 +7,7 @@ until a date.
 """
 
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +27,7 @@ from sealrun.stage import Context, Stage, Work, read_report
 _LINK, _SUBMODULE, _EXCLUDED = "link, not followed", "submodule, not scanned", "excluded by policy"
 _GIT_OBJECTS = "git's own objects, not scanned"
 _SAID = (_LINK, _SUBMODULE, _EXCLUDED, _GIT_OBJECTS)
+_PATTERN = re.compile(r"[*?\[\\ ]")  # what means more than itself in a line of gitignore(5)
 _MAX_CONFIGURATION = 4 * 1024 * 1024  # bytes; the loader refuses a larger one
 
 
@@ -153,8 +155,8 @@ def _past(context: Context) -> Past | None:
         return None
     # a release is of one commit, whatever else a clone holds; what is reachable from here is what a change brings
     every = ("--all",) if context.targets and not context.since else ()
-    asked = ("rev-parse", "--is-shallow-repository", *every)
-    said = secret_scan.git(root, *asked, "HEAD", unborn=True) or secret_scan.git(root, *asked)  # there may be no commit yet
+    # there may be no commit yet, and then HEAD is no revision, nor what a file of that name would be
+    said = secret_scan.git(root, "rev-parse", "--revs-only", "--is-shallow-repository", *every, "HEAD")
     shallow, *tips = said.decode("ascii").split()
     since = ""
     if context.since:
@@ -201,9 +203,10 @@ def _target(target: Path) -> Iterator[tuple[str, tuple[Path, Path]]]:
 
 def _ours(context: Context) -> tuple[str, ...]:
     """Return what Sealrun itself writes into the checkout: no part of what is judged unless it is tracked."""
-    written = {context.out, context.out.parent, context.root / ".nox", context.root / ".venv"} - {context.root}
+    written = {context.out, context.out.parent, context.root / ".nox", context.root / ".venv"}
+    written = (written | ({context.cache} if context.cache else set())) - {context.root}
     inside = sorted(path.relative_to(context.root).as_posix() for path in written if path.is_relative_to(context.root))
-    return tuple(f"--exclude=/{name}" for name in inside)
+    return tuple(f"--exclude=/{_PATTERN.sub(r'\\\g<0>', name)}" for name in inside)
 
 
 def _listed(root: Path, left_out: tuple[str, ...] = ()) -> list[bytes]:

@@ -4,6 +4,7 @@ import os
 import random
 import string
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,10 +76,23 @@ def test_a_shallow_clone_is_said_to_be_one_and_a_submodule_to_be_skipped(root: P
 
 
 def test_an_empty_repository_is_scanned_without_a_history(root: Path, tmp_path: Path) -> None:
-    """No commit yet: the files that could be added are all there is."""
+    """No commit yet: the files that could be added are all there is, one called HEAD among them."""
     git(tmp_path, "init", "--quiet", "new")
+    (tmp_path / "new" / "HEAD").write_text("no revision\n")
     (tmp_path / "new" / "a.py").write_text(f"key = '{planted(3)}'\n")
     assert places(scan(root, tmp_path / "new")) == ["new/a.py"]
+
+
+@pytest.mark.parametrize("name", ["*", "[a-z]", "?ew", "new ", "a\\b"])
+def test_what_sealrun_writes_is_left_out_by_name_and_no_pattern(root: Path, name: str) -> None:
+    """Output folder and cache are no part of what is judged, whatever they are called; what lies beside them is."""
+    context = replace(context_of(root), out=root / name / "made", cache=root / f"cache {name}")
+    for path in (context.out / "x", root / f"cache {name}" / "x", root / "new" / "x"):
+        path.parent.mkdir(parents=True)
+        path.write_text("x")
+    listed = secrets._listed(root, secrets._ours(context))
+    assert b"new/x" in listed
+    assert not [each for each in listed if os.fsdecode(each).startswith((f"{name}/", "cache "))]
 
 
 def test_names_that_are_not_utf8_are_scanned_wherever_they_stand(root: Path, tmp_path: Path) -> None:
