@@ -140,7 +140,7 @@ def stage_summary(predicate: StagePredicate, progress: Progress) -> None:
     out = stderr()
     how = f"{'reused' if progress.reused else 'run'}: {progress.reason}"
     stamp = "" if predicate.report_only is UNSET else ", NOT ENFORCED"
-    out.print(Text(f"{predicate.stage}: {predicate.verdict.value} ({how}, {progress.seconds:.1f} s){stamp}"))
+    out.print(Text(f"{predicate.stage}: {predicate.verdict.value} ({plain(how)}, {progress.seconds:.1f} s){stamp}"))
     if predicate.error:
         out.print(Text(plain(f"  {predicate.error}"), style="red"))
     for outcome in predicate.outcomes:

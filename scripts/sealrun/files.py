@@ -55,12 +55,11 @@ def refuse_twins(names: Iterable[str], where: str) -> None:
             raise UsageError(f"{where}: got the twins {first!r} and {name!r}, expected names that differ by more than case")
 
 
-def output_folder(path: Path) -> Path:
+def output_folder(path: Path, where: str = "--out") -> Path:
     """Return *path* resolved, once and for all, as a folder to write below; it is made later, its parent is not.
 
-    Raises UsageError when its parent does not exist, or when it is no folder or one that holds everything.
+    Raises UsageError naming *where* it stood, when its parent does not exist, it is no folder, or one that holds everything.
     """
-    where = "--out"
     try:
         resolved = path.resolve()
         has_parent, is_other = resolved.parent.is_dir(), resolved.exists() and not resolved.is_dir()

@@ -33,10 +33,12 @@ _STAMP, _NOT_ENFORCED = "not-enforced.txt", b"A report only (--report-only): no 
 
 
 class _Kept(NamedTuple):
-    """Evidence that need not be gathered again: what its network probes saw, and the names of its files."""
+    """Evidence that need not be gathered again: what its network probes saw, the names of its files, and whether it comes from
+    another job."""
 
     network: str
     gathered: tuple[str, ...]
+    shared: bool = False
 
 
 class Progress(Struct, frozen=True, kw_only=True):
@@ -212,10 +214,10 @@ def _conclude(
             judgement = structs.replace(judgement, reports={**judgement.reports, _STAMP: _NOT_ENFORCED})
         _write_reports(context.evidence(stage.name), judgement, gathered)
         _check_controls(stage, judgement)
-        if kept is None:
+        if kept is None or kept.shared:  # another machine knows other secrets
             _refuse_secrets(context.evidence(stage.name))
-            if context.cache:
-                cache.put(context.cache, stage.name, key, network, context.evidence(stage.name), gathered)
+        if kept is None and context.cache:
+            cache.put(context.cache, stage.name, key, network, context.evidence(stage.name), gathered)
     except SealrunError as error:
         failure = error
         gathered = ()
@@ -351,7 +353,7 @@ def _cached(stage: Stage, context: Context, shared: Path, key: digest.Sha256, re
     found = cache.take(shared, stage.name, key, files.empty_folder(context.evidence(stage.name)))
     if isinstance(found, str):
         return None, f"{reason}; cache: {found}"
-    return _Kept(found.network, tuple(entry.path for entry in found.files)), "taken from the cache"
+    return _Kept(found.network, tuple(entry.path for entry in found.files), shared=True), "taken from the cache"
 
 
 def _write_reports(folder: Path, judgement: Judgement, gathered: tuple[str, ...]) -> None:

@@ -218,9 +218,9 @@ def context_of(
     if (below / name).is_symlink():
         raise UsageError(f"--out: {below / name} is a link; remove it, or choose another folder")
     home = None if tree == root else root
-    shared = settings.variable("SEALRUN_CACHE")
+    shared = cache or (root / named if (named := settings.variable("SEALRUN_CACHE")) else None)
     return Context(plan=plan, root=tree, out=below / name, targets=targets, since=since, home=home, report_only=report_only,
-                   cache=cache or (root / shared if shared else None))  # fmt: skip
+                   cache=files.output_folder(shared, "--cache") if shared else None)  # fmt: skip
 
 
 def _named(plan: Plan) -> list[Path]:

@@ -3,14 +3,15 @@
 import dataclasses
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from sealrun import digest, files, pipeline, venvs
-from sealrun.errors import InputMissing, ToolFailed, VerificationFailed
+from sealrun import cache, digest, files, masking, pipeline, venvs
+from sealrun.errors import InputMissing, ToolFailed, UsageError, VerificationFailed
 from sealrun.evidence import keys
 from sealrun.evidence import statement as statements
 from sealrun.outcome import Judgement, Verdict, check
@@ -343,6 +344,83 @@ def test_a_touched_cache_is_not_believed(
 def _gone(path: Path) -> Path:
     path.unlink()
     return path
+
+
+def test_what_was_touched_is_mended_by_the_next_who_runs(context: Context, elsewhere: Callable[[str], Context]) -> None:
+    """Other bytes of the same length are found out once, and lie there no longer."""
+    first = elsewhere("first")
+    pipeline.execute(stage(), first)
+    assert first.cache
+    next(first.cache.glob("files/*")).write_text("dias\n")
+    for name, reused in (("second", False), ("third", True)):
+        other = elsewhere(name)
+        pipeline.execute(stage(), other)
+        assert pipeline.progress_of(other, "probe").reused is reused
+
+
+def test_what_another_machine_gathered_holds_no_secret_of_this_one(
+    context: Context, elsewhere: Callable[[str], Context], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Evidence out of the cache is refused like evidence gathered here, as another machine knows other secrets."""
+    pipeline.execute(stage(gather=_says_more), elsewhere("first"))
+    monkeypatch.setenv("DEPLOY_PASSWORD", "-".join(("horse", "battery", "staple")))
+    for cached in (masking._known, masking._known_forms):
+        cached.cache_clear()
+    try:
+        other = elsewhere("other")
+        said = pipeline.execute(stage(gather=_says_more), other).predicate
+        assert pipeline.progress_of(other, "probe").reason == "taken from the cache"
+        assert (said.verdict, "holds a secret of this machine" in said.error) == (Verdict.ERROR, True)
+        assert not (other.evidence("probe") / "more.txt").exists()
+    finally:
+        monkeypatch.undo()
+        for cached in (masking._known, masking._known_forms):
+            cached.cache_clear()
+
+
+def _says_more(context: Context, work: Work) -> None:
+    gather(context, work)
+    (work.out / "more.txt").write_text("h0rse-battery-staple\n")
+
+
+def test_another_kind_of_machine_takes_nothing(
+    context: Context, elsewhere: Callable[[str], Context], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is installed and what a model answers depend on system and processor, so these are part of the name and signed."""
+    first = elsewhere("first")
+    pipeline.execute(stage(), first)
+    assert first.cache
+    (entry,) = first.cache.glob("entries/*/*.json")
+    monkeypatch.setattr(cache, "_machine", lambda: "Linux-other")
+    other = elsewhere("other")
+    pipeline.execute(stage(), other)
+    assert pipeline.progress_of(other, "probe").reason == "no earlier run; cache: not in the cache"
+    (renamed,) = set(first.cache.glob("entries/*/*.json")) - {entry}
+    entry.replace(renamed)
+    third = elsewhere("third")
+    pipeline.execute(stage(), third)
+    assert pipeline.progress_of(third, "probe").reason.endswith("is of something else")
+
+
+def test_where_the_cache_lies_is_looked_at_first(repository: Path, tmp_path: Path) -> None:
+    """A place without a parent, or a file, is refused before anything runs, by its own name."""
+    with pytest.raises(UsageError, match=r"--cache: got .*whose parent does not exist"):
+        context_of(repository, None, cache=tmp_path / "no" / "where")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"--cache: got .*expected a folder"):
+        context_of(repository, None, cache=tmp_path / "file")
+
+
+def test_a_cache_that_cannot_be_read_holds_up_no_run(context: Context, elsewhere: Callable[[str], Context]) -> None:
+    """Links in a loop where its entries should be, or a file in the place of it all."""
+    first = elsewhere("first")
+    assert first.cache
+    first.cache.mkdir()
+    (first.cache / "entries").symlink_to("entries")
+    assert pipeline.execute(stage(), first).predicate.verdict is Verdict.PASSED
+    shutil.rmtree(first.cache)
+    first.cache.write_text("in the way")
+    assert pipeline.execute(stage(), elsewhere("other")).predicate.verdict is Verdict.PASSED
 
 
 def test_a_cache_that_cannot_be_written_holds_up_no_run(context: Context, elsewhere: Callable[[str], Context]) -> None:

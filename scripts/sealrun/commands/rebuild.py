@@ -1,6 +1,7 @@
 """`rebuild BUNDLE`: what `reproduce` runs with the code of the sources that it reproduces."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from sealrun.command import Command, config_option
@@ -18,7 +19,7 @@ def _run(options: argparse.Namespace) -> int:
     from sealrun.stage import context_of
 
     root = options.root.resolve()
-    context = context_of(root, options.config, options.out)
+    context = replace(context_of(root, options.config, options.out), cache=None)  # nothing of a bundle's gets in there
     for name in pipeline.stages():
         pipeline.install(root, name, options.config)
     with bundle.opened(options.bundle) as archive:
