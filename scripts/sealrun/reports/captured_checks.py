@@ -208,10 +208,11 @@ def figures(evidence: Evidence) -> Iterator[Rung]:
         written = files.read_bytes(evidence.certify / f"{side}-report.json", "certify")
         wanted = report(records, role=side, models=found.model(side))
         yield same(f"{side}-report.json against the records", digest.of_bytes(written), digest.of_bytes(wanted))
+    pairs = recompute.paired(scored["baseline"].cases, scored["candidate"].cases)  # says why where nothing was kept
     kept = files.decode(
         files.read_bytes(evidence.verify / RECOMPUTED, "verify"), recompute.Comparison, RECOMPUTED, VerificationFailed
     )
-    ours = recompute.compare(scored["baseline"].cases, scored["candidate"].cases, known=kept.interval)
+    ours = recompute.compare_pairs(pairs, known=kept.interval)
     yield same(f"{RECOMPUTED} against the records", kept, ours)
     theirs = evidence.comparison.metrics[0]
     for name, got, wanted_number in (

@@ -57,20 +57,21 @@ class Comparison(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     interval: Interval
 
 
-def compare(
-    baseline: Sequence[Record], candidate: Sequence[Record], replicates: int = REPLICATES, known: Interval | None = None
-) -> Comparison:
-    """Return the comparison of two models on the same cases, paired by id; *known* as for `interval`.
+def compare(baseline: Sequence[Record], candidate: Sequence[Record], replicates: int = REPLICATES) -> Comparison:
+    """Return the comparison of two models on the same cases, paired by id.
 
     Raises VerificationFailed when the cases differ, one has no number, or the baseline's mean is not positive.
     """
-    return compare_pairs(paired(baseline, candidate), replicates, known)
+    return compare_pairs(paired(baseline, candidate), replicates)
 
 
 def compare_pairs(
     pairs: Mapping[str, tuple[float, float]], replicates: int = REPLICATES, known: Interval | None = None
 ) -> Comparison:
-    """Return the comparison of each case's two losses. Raises VerificationFailed when the baseline's mean is not positive."""
+    """Return the comparison of each case's two losses; *known* as for `interval`.
+
+    Raises VerificationFailed when the baseline's mean is not positive.
+    """
     count = len(pairs)
     baseline_mean, candidate_mean = (math.fsum(side) / count for side in zip(*pairs.values(), strict=True))
     if not baseline_mean > 0:

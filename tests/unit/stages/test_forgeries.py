@@ -1,5 +1,6 @@
 """The forgery catalogue: every edit of the evidence is refused, by the check that the catalogue names."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from sealrun.stage import Context
 from sealrun.stages import verify
 from tests.certification import PROFILE, release
-from tests.forgeries import CATALOGUE, Forgery, broken, commit, elsewhere
+from tests.forgeries import CATALOGUE, FIGURES, Forgery, both, broken, commit, elsewhere, line, removed
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,15 @@ def test_the_catalogue_is_long_enough_and_covers_every_control() -> None:
     """At least forty forgeries, each named once, at least one for every control of the stage."""
     assert len({forgery.name for forgery in CATALOGUE}) == len(CATALOGUE) >= 40
     assert {forgery.control for forgery in CATALOGUE} == set(verify.STAGE.controls)
+
+
+def test_figures_that_could_not_be_reached_say_why(bases: dict[tuple[str, str], Context], tmp_path: Path) -> None:
+    """Where a case has no number, `verify` keeps no figures, and what is said is the case, not the file that is missing."""
+    context = elsewhere(bases["candidate", ""], tmp_path / "uncounted")
+    uncounted = line(3, lambda record: record.update(logprob_sum=None, error="too long"))
+    commit(Forgery(target="", what="", edit=both(removed(FIGURES), uncounted), control="", rung=""), context)
+    rungs = json.loads(verify.STAGE.judge(context).reports["ladder.json"])
+    assert any("cannot be counted (too long)" in rung["got"] for rung in rungs if rung["control"] == "verify.recomputed")
 
 
 @pytest.mark.parametrize("base", ["candidate", "damaged"])
