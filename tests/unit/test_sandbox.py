@@ -1,6 +1,8 @@
 """The barrier: what a program inside it can and cannot do. Real programs, real namespaces."""
 
+import fcntl
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -12,7 +14,7 @@ import pytest
 
 from sealrun import sandbox, settings
 from sealrun.errors import ToolFailed
-from sealrun.sandbox import Command, Completed, Network
+from sealrun.sandbox import Command, Completed, Network, kernel
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the namespace barrier is Linux's")
@@ -189,6 +191,21 @@ def test_nothing_outlives_the_one_that_started_it(place: Path, network: str, thr
             time.sleep(0.003 * number)
             starter.kill()
     assert _alive(marker) == []
+
+
+def test_a_starter_with_many_open_files_is_watched_too() -> None:
+    """A handle beyond the first 1024 can be asked whether the starter lives."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    handle = kernel.handle_of_this()
+    assert handle is not None
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+        high = fcntl.fcntl(handle, fcntl.F_DUPFD_CLOEXEC, 2000)
+        kernel.end_with_parent(0, high)
+        os.close(high)
+    finally:
+        os.close(handle)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def _alive(marker: str) -> list[Path]:

@@ -60,8 +60,11 @@ def end_with_parent(number: int, parent: int | None = None) -> None:
     """
     if hasattr(_LIBC, "prctl"):
         _LIBC.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(number), 0, 0, 0)
-    if parent is not None and select.select([parent], [], [], 0)[0]:
-        os._exit(128 + number)
+    if parent is not None:
+        ended = select.poll()  # select(2) takes no handle from 1024 on
+        ended.register(parent, select.POLLIN)
+        if ended.poll(0):
+            os._exit(128 + number)
 
 
 def handle_of_this() -> int | None:
