@@ -234,6 +234,8 @@ def _note_network() -> None:
         "command": "bootstrap",
         "opened_for": "a package index, for .venv",
     }
+    if record.is_symlink():
+        raise OSError(f"{record} is a link, expected a file of its own")
     with record.open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(note, sort_keys=True) + "\n")
 

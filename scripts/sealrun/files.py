@@ -8,6 +8,7 @@ decoded into a type or refused.
 """
 
 import datetime
+import errno
 import fcntl
 import json
 import os
@@ -246,9 +247,11 @@ def write_bytes(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = T
 
 def append_line(path: Path, line: str) -> None:
     """Add *line* to the file *path* in one step, so that others may add theirs; it may be new, and no link. Raises OSError."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
     try:
-        os.write(handle, f"{line}\n".encode())
+        data = f"{line}\n".encode()
+        if os.write(handle, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     finally:
         os.close(handle)
 

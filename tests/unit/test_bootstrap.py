@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import bootstrap
+from sealrun import network
 
 BROKEN_SHIM = "#!/bin/sh\necho 'pyenv: python3.12: command not found' >&2\nexit 127\n"
 OLD_PYTHON = '#!/bin/sh\necho \'[[3, 11, 2], "/usr/bin/python3", ["/pip.whl"]]\'\n'
@@ -185,6 +186,19 @@ def test_any_other_word_about_the_network_is_an_error(monkeypatch: pytest.Monkey
     with pytest.raises(bootstrap.Stop, match=f"INVARLOCK_ALLOW_NETWORK: got '{value}', expected 1, true, yes or on") as stop:
         bootstrap._network_allowed()
     assert stop.value.code == 2
+
+
+def test_what_is_installed_over_the_network_is_noted_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The note is one that the commands' own record is read with; nothing is written through a link."""
+    monkeypatch.setattr(bootstrap, "ROOT", tmp_path)
+    bootstrap._note_network()
+    (note,) = network.opened_since(tmp_path, "2000")
+    assert (note["command"], note["opened_for"]) == ("bootstrap", "a package index, for .venv")
+    (tmp_path / network.RECORD).unlink()
+    (tmp_path / network.RECORD).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="is a link"):
+        bootstrap._note_network()
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_uv_alone_is_cut_out_of_the_lock() -> None:

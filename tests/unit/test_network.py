@@ -1,6 +1,9 @@
 """What is opened of the network is noted with the command, before it is opened."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -69,6 +72,25 @@ def test_what_cannot_be_noted_stays_shut(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "build").write_text("in the way")
     with pytest.raises(UsageError, match="expected a folder"):
         network.may_open("a hub")
+
+
+def test_what_cannot_be_noted_whole_stays_shut(tmp_path: Path) -> None:
+    """A disk that takes a part of the line alone, here a limit of the kernel's, opens nothing; nor does a pipe."""
+    (tmp_path / "build").mkdir()
+    (tmp_path / network.RECORD).write_text("." * 990)
+    code = (
+        "import resource, signal, sys; from pathlib import Path; from sealrun import network\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "network.is_command(Path(sys.argv[1]), ['fetch'])\n"
+        "try: network.may_open('a hub')\nexcept OSError as error: print(error.strerror)\nelse: print('opened')"
+    )
+    for expected in ("No space left on device", "No such device or address"):
+        done = subprocess.run([sys.executable, "-B", "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60, env={
+            ON: "1", "PYTHONPATH": ":".join(sys.path), "LD_LIBRARY_PATH": "", "PATH": "/usr/bin:/bin",
+        })  # fmt: skip
+        assert done.stdout == f"{expected}\n", done.stderr
+        (tmp_path / network.RECORD).unlink()
+        os.mkfifo(tmp_path / network.RECORD)
 
 
 def test_no_secret_stands_in_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
