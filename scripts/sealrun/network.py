@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sealrun import clock, files, masking, settings
+from sealrun.errors import UsageError
 
 RECORD = Path("build") / "network.jsonl"
 
@@ -30,10 +31,10 @@ def opened_since(root: Path, when: str) -> list[dict[str, str]]:
 
 def _read(line: str) -> dict[str, str] | None:
     try:
-        note = json.loads(line)
-    except ValueError:  # cut short, or somebody else's
+        note = files.decode(line.encode(), dict[str, str], RECORD.name)
+    except UsageError:  # cut short, or somebody else's
         return None
-    return note if isinstance(note, dict) and isinstance(note.get("at"), str) else None
+    return note if "at" in note else None
 
 
 def may_open(purpose: str) -> bool:

@@ -183,7 +183,10 @@ def test_an_interrupt_ends_everything_and_leaves_no_half_file(clone: Clone, tmp_
         f"--out={tmp_path}/build",
     ]
     environment = {**os.environ, "SEALRUN_KEYS": str(clone.keys)}
-    running = subprocess.Popen(argv, cwd=clone.path, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    running = subprocess.Popen(
+        argv, cwd=clone.path, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+    )  # fmt: skip
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("build/*/run/*.json")) and time.monotonic() < deadline:
         time.sleep(0.05)
