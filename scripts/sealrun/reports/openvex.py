@@ -1,12 +1,14 @@
 """The record of an audit as an OpenVEX document, for others' tools.
 
 Rules: what is waived has the status and words of its waiver, what VEX of others excuses theirs, everything else is under
-investigation; the document's id comes from its content and its time from the day of judgement, so that the same judgement gives
-the same bytes; no finding, no document.
+investigation. Of one package in several environments the least settled status is said; an environment that is held to nothing
+speaks only where no other does, so that no document contradicts itself. The document's id comes from its content and its
+time from the day of judgement, so that the same judgement gives the same bytes; no finding, no document.
 
 Source: OpenVEX 0.2.0 (of justification and impact statement its schema takes one).
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
 from sealrun import digest, files
@@ -14,11 +16,12 @@ from sealrun.policy.model import Justification
 from sealrun.reports.audit_record import Entry, Record
 
 CONTEXT = "https://openvex.dev/ns/v0.2.0"
+_UNSETTLED = ("affected", "under_investigation", "fixed", "not_affected")
 
 
 def document(record: Record, *, author: str) -> bytes | None:
     """Return the document on the entries of *record*, None when there are none."""
-    statements = {digest.canonical_json(statement): statement for statement in map(_statement, record.entries)}
+    statements = {digest.canonical_json(statement): statement for statement in map(_statement, _least_settled(record.entries))}
     if not statements:
         return None
     content = {
@@ -30,6 +33,16 @@ def document(record: Record, *, author: str) -> bytes | None:
         **({"tooling": record.stamp} if record.stamp else {}),
     }
     return files.readable_json({**content, "@id": f"urn:sealrun:vex:{digest.of_json(content)}"})
+
+
+def _least_settled(entries: Iterable[Entry]) -> Iterator[Entry]:
+    groups: dict[tuple[str, str], list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault((entry.id, entry.purl), []).append(entry)
+    for group in groups.values():
+        counted = [entry for entry in group if entry.outcome != "passed"] or group
+        least = min((entry.status for entry in counted), key=_UNSETTLED.index)
+        yield from (entry for entry in counted if entry.status == least)
 
 
 def _statement(entry: Entry) -> dict[str, Any]:

@@ -154,6 +154,22 @@ def test_openvex_is_valid_under_its_schema(entries: tuple[Entry, ...], status: s
     assert openvex.document(record(), author="a") is None
 
 
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        ((), ["not_affected"]),
+        ((structs.replace(WAIVED, environment="b", outcome=OutcomeKind.PASSED, status="under_investigation"),), ["not_affected"]),
+        ((structs.replace(WAIVED, environment="b", outcome=OutcomeKind.FAILED, status="under_investigation"),), ["under_investigation"]),
+        ((structs.replace(WAIVED, environment="b", status="affected", justification=""),), ["affected"]),
+        ((structs.replace(WAIVED, version="1.17.0", status="affected", justification=""),), ["affected", "not_affected"]),
+    ],
+)  # fmt: skip
+def test_openvex_never_contradicts_itself(others: tuple[Entry, ...], said: list[str]) -> None:
+    """Of one package in several environments it says the least settled that the release is held to."""
+    document = json.loads(openvex.document(record(WAIVED, *others), author="a") or b"{}")
+    assert sorted(statement["status"] for statement in document["statements"]) == said
+
+
 def test_what_is_not_enforced_says_so_in_every_format() -> None:
     """Nobody can mistake a report for a gate."""
     report = record(FAILED, enforced=False)
