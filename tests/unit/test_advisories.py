@@ -1,6 +1,7 @@
 """The importer: OSV's layout to the facts that the audit runs on."""
 
 import json
+import os
 import zipfile
 from datetime import date
 from pathlib import Path
@@ -102,6 +103,8 @@ def test_what_is_no_snapshot_leaves_the_earlier_one(tmp_path: Path) -> None:
     (tmp_path / "torn.zip").write_bytes((tmp_path / "all.zip").read_bytes()[:60])
     (tmp_path / "empty").mkdir()
     hostile = archive(tmp_path / "hostile.zip", {"../PYSEC-2026-1.json": FORMS})
+    mixed = archive(tmp_path / "mixed.zip", {**named(FORMS), "../elsewhere.json": FORMS})
+    os.mkfifo(tmp_path / "pipe.zip")
     for source, error in (
         (tmp_path / "nowhere.zip", InputMissing),
         (tmp_path / "torn.zip", UsageError),
@@ -109,6 +112,8 @@ def test_what_is_no_snapshot_leaves_the_earlier_one(tmp_path: Path) -> None:
         (archive(tmp_path / "none.zip", {}), UsageError),
         (archive(tmp_path / "junk.zip", {"a.json": b"junk"}), UsageError),
         (hostile, UsageError),
+        (mixed, UsageError),
+        (tmp_path / "pipe.zip", UsageError),
     ):
         with pytest.raises(error):
             imported(source, tmp_path / "to")

@@ -100,6 +100,7 @@ def test_a_missing_field_of_another_kind_is_refused(tmp_path: Path, name: str) -
         ({"environment": '"[a-z]"'}, "no wildcard"),
         ({"reason": '""'}, "reason"),
         ({"approver": '""'}, "approver"),
+        ({"owner": '"  "'}, "owner"),
         ({"expires": '"never"'}, "expires"),
         ({"expires": '"2026-03-20"'}, "expires"),
         ({"expires": "2026-03-20T00:00:00Z"}, "expires"),

@@ -43,6 +43,8 @@ def digest_of(source: Path) -> digest.Sha256:
     """Return the digest of a file, or of a folder's records."""
     if source.is_dir():
         return digest.of_manifest(digest.describe_files(source, _named(list(files.walk_files(source)))))
+    if source.exists() and not source.is_file():
+        raise UsageError(f"advisories: {source} is no regular file; name a zip, or a folder of records")
     try:
         return digest.of_file(source)
     except OSError as error:
@@ -77,9 +79,10 @@ def _members(where: str, archive: zipfile.ZipFile) -> Iterator[Record]:
     count, total = len(archive.infolist()), sum(member.file_size for member in archive.infolist())
     if count > _MAX_RECORDS or total > _MAX_TOTAL:
         raise UsageError(f"{where}: {count} members of {total} bytes, expected at most {_MAX_RECORDS} of {_MAX_TOTAL}")
+    for name in members:
+        files.relative_name(name, "advisories")
     for name in sorted(_named(list(members))):
         member = members[name]
-        files.relative_name(name, "advisories")
         if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG):
             raise UsageError(f"advisories: {name} is no regular file; fetch the export again")
         yield name, _too_large(member.file_size) if member.file_size > MAX_RECORD else archive.read(member)

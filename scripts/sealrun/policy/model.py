@@ -15,7 +15,7 @@ from sealrun import digest
 from sealrun.outcome import Severity
 
 type Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
-type Text = Annotated[str, Meta(min_length=1, max_length=2000)]
+type Text = Annotated[str, Meta(min_length=1, max_length=2000, pattern=r"\S")]
 type Fraction = Annotated[float, Meta(ge=0, le=1)]
 type Count = Annotated[int, Meta(ge=0)]
 type Repository = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+\Z")]
