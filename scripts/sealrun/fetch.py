@@ -123,13 +123,19 @@ def _pin(plan: Plan, wanted: Order) -> list[pin.Change]:
     for name, sha256 in digests.items():
         blob = (root / inner / name).resolve().name
         if len(blob) == 64 and blob != sha256:
-            raise VerificationFailed(f"fetch: {name}: the hub promised the sha256 {blob}, its bytes have {sha256}")
+            _forget(root / inner / name)
+            raise VerificationFailed(
+                f"fetch: {name}: the hub promised the sha256 {blob}, its bytes have {sha256}; fetch it again"
+            )
     before, same = _pinned(plan, wanted)
     found = [pin.Change(path=f"{wanted.role}/{name}", old=before.get(name), new=sha) for name, sha in digests.items()]
     changed = [change for change in found if change.old != change.new]
     for change in changed:
         if same and change.old is not None:
-            raise VerificationFailed(f"fetch: {change}; the same revision gave other bytes before, ask who changed it")
+            _forget(root / inner / change.path.partition("/")[2])
+            raise VerificationFailed(
+                f"fetch: {change}; the same revision gave other bytes before, ask who changed it and fetch again"
+            )
     text = plan.file.read_text("utf-8")
     if wanted.role == "data":
         (name, sha256), *_ = digests.items()
@@ -140,6 +146,12 @@ def _pin(plan: Plan, wanted: Order) -> list[pin.Change]:
     source = {"repository": wanted.repository, "revision": wanted.revision}
     pin.write(plan.file, pin.with_table(text, f"{wanted.role}.source", source))
     return changed
+
+
+def _forget(path: Path) -> None:
+    """Take a file that was refused out of the cache: as long as it lies there the hub is not asked again."""
+    path.resolve().unlink()
+    path.unlink(missing_ok=True)
 
 
 def _pinned(plan: Plan, wanted: Order) -> tuple[dict[str, digest.Sha256], bool]:

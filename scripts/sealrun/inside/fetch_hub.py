@@ -10,16 +10,20 @@ import sys
 from pathlib import Path
 
 from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError
 
 
 def main(job_file: str) -> None:
     """Fetch every file of the job."""
     job = json.loads(Path(job_file).read_bytes())
     for name in job["files"]:
-        path = hf_hub_download(
-            job["repository"], name, repo_type=job["kind"], revision=job["revision"], cache_dir=job["cache"],
-            library_name="sealrun",
-        )  # fmt: skip
+        try:
+            path = hf_hub_download(
+                job["repository"], name, repo_type=job["kind"], revision=job["revision"], cache_dir=job["cache"],
+                library_name="sealrun",
+            )  # fmt: skip
+        except (OSError, ValueError, HfHubHTTPError) as error:
+            sys.exit(f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
         if f"/snapshots/{job['revision']}/" not in path:
             sys.exit(f"{name}: the hub answered with another commit than {job['revision']}")
         print(f"fetched {name}", file=sys.stderr)
