@@ -1269,7 +1269,12 @@ class Trust:
             self.keys = list({trusted.keyid: trusted for trusted in found.values()}.values())
 
     def _key(self, path: Path) -> TrustedKey:
-        key = parse_key(read_file(path, 65536))
+        try:
+            key = parse_key(read_file(path, 65536))
+        except Missing:
+            raise
+        except Refused as error:
+            raise WrongUse("--trust: %s" % error) from None
         if key is None:
             raise WrongUse("%s: not the PEM of one sound public key; expected a file like release.pub" % path)
         return TrustedKey(key.keyid, key)

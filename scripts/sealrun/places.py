@@ -37,7 +37,7 @@ def at(text: str, anchor: Path) -> Place:
     """Return the place *text*: a URL, or a folder, which is meant from *anchor*. Raises UsageError."""
     if "://" in text:
         return Remote(text)
-    folder = files.output_folder(anchor / text)
+    folder = files.output_folder(anchor / text, "--store")
     folder.mkdir(exist_ok=True)
     return Folder(folder)
 

@@ -303,3 +303,11 @@ def test_the_commands(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     part = next(name for name in files.walk_files(tmp_path / "kept") if name.startswith("objects"))
     (tmp_path / "kept" / part).write_bytes(b"x")
     assert "WRONG" in run("store.check", code=5)
+
+
+def test_a_place_that_is_no_folder_is_named_by_its_option(tmp_path: Path) -> None:
+    """The message speaks of --store."""
+    (tmp_path / "file").write_bytes(b"")
+    for text in ("file", "no/deeper"):
+        with pytest.raises(UsageError, match="--store"):
+            places.at(text, tmp_path)

@@ -216,6 +216,11 @@ class TestTrust:
         for verifier in (ours, theirs):
             assert verifier(made, trust=tmp_path / "x.pub", fingerprint=None)[0] == 2
             assert verifier(made, trust=tmp_path / "none.pub", fingerprint=None)[0] == 3
+        (tmp_path / "large.pub").write_bytes(b"-" * 100_000)
+        os.mkfifo(tmp_path / "pipe.pub")
+        for verifier in (ours, theirs):
+            assert verifier(made, trust=tmp_path / "large.pub", fingerprint=None)[0] == 2
+            assert verifier(made, trust=tmp_path / "pipe.pub", fingerprint=None)[0] == 2
 
 
 class TestTrustFolder:

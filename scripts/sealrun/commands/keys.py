@@ -43,6 +43,7 @@ def _rotate(options: argparse.Namespace) -> int:
     from sealrun import clock, console
     from sealrun.evidence import rotation
 
+    options.out.mkdir(exist_ok=True)
     old, new, written = rotation.rotate(options.since or clock.now().date().isoformat(), options.out)
     print(new.fingerprint)
     console.said(f"written  {written}, {options.out / 'release.pub'}; {old.fingerprint} signs no longer")
@@ -64,6 +65,7 @@ def _revoke(options: argparse.Namespace) -> int:
     from sealrun import console
     from sealrun.evidence import rotation
 
+    options.out.mkdir(exist_ok=True)
     written = rotation.revoke(
         options.out, key=options.key, bundle=options.bundle, reason=options.reason, since=options.since,
         successor=options.successor, note=options.note,

@@ -114,3 +114,14 @@ def test_who_does_not_cosign(folder: Path, tmp_path: Path) -> None:
     before = failed.with_name("tiny-1.0.0.intoto.jsonl").read_bytes()
     assert rotation.cosign(failed, public_key(2).fingerprint).verdict is Verdict.FAILED
     assert failed.with_name("tiny-1.0.0.intoto.jsonl").read_bytes() == before
+
+
+def test_the_folder_for_what_is_written_is_made(folder: Path, tmp_path: Path) -> None:
+    """`--out NAME` makes the folder NAME, as the page on keys has it; not its parents."""
+    from sealrun import __main__ as program
+
+    assert program.main(["keys.revoke", "--reason=compromised", f"--out={tmp_path / 'revoked'}"]) == 0
+    assert len(list((tmp_path / "revoked").glob("*.revocation.json"))) == 1
+    assert program.main(["keys.revoke", "--reason=compromised", f"--out={tmp_path / 'no' / 'revoked'}"]) == 2
+    assert program.main(["keys.rotate", f"--since={DAY}", f"--out={tmp_path / 'handover'}"]) == 0
+    assert (tmp_path / "handover" / "release.pub").is_file()
