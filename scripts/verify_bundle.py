@@ -14,6 +14,10 @@ missing or cannot be read; 5 not what was signed.
 
 import sys
 
+if sys.version_info < (3, 9):  # else it ends in a traceback, and in 1, which means something else
+    sys.stderr.write("verify_bundle: got Python %d.%d, expected 3.9 or newer\n" % tuple(sys.version_info[:2]))
+    sys.exit(2)
+
 if __name__ == "__main__" and not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
     del sys.path[0]  # the folder of this file: a module beside a bundle that was sent is not run
 

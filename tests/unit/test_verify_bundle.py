@@ -304,3 +304,10 @@ def test_old_interpreters(tmp_path: Path) -> None:
     for python in found:
         done = run(path, "--fingerprint", public_key().fingerprint, python=str(python))
         assert done.returncode == 0, done.stderr
+
+
+def test_a_python_that_is_too_old_is_wrong_use() -> None:
+    """A traceback would end in 1, which means that the bundle was verified and a gate said no."""
+    old = "import runpy, sys; sys.version_info = (3, 6, 15); runpy.run_path(sys.argv[1], run_name='__main__')"
+    ended = subprocess.run([sys.executable, "-c", old, verify_bundle.__file__], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (2, "verify_bundle: got Python 3.6, expected 3.9 or newer\n")
