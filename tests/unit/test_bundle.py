@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sealrun import digest
 from sealrun.errors import ToolFailed, VerificationFailed
 from sealrun.evidence import bundle, source
+from sealrun.evidence.manifest import Source
 from tests.conftest import git
 
 _PART = st.from_regex(r"[a-z0-9_-][a-z0-9._-]{0,20}", fullmatch=True)
@@ -173,6 +174,16 @@ class TestSource:
         assert source.look(tree, tree / "build")[0].clean
         (tree / "part" / "a").write_text("b", "utf-8")
         assert source.look(tree, tree / "build")[1] == ("part",)
+
+    @pytest.mark.parametrize("told", ["--assume-unchanged", "--skip-worktree"])
+    def test_what_git_was_told_to_pass_over_is_not_clean(self, tree: Path, told: str) -> None:
+        """A file whose changes git does not look for makes the tree unclean, changed or not."""
+        git(tree, "update-index", told, "a")
+        assert source.look(tree, tree / "build") == (
+            Source(commit=git(tree, "rev-parse", "HEAD").strip(), clean=False), ("a",)
+        )  # fmt: skip
+        (tree / "a").write_text("b", "utf-8")
+        assert source.look(tree, tree / "build")[1] == ("a",)
 
     def test_whatever_git_says_of_a_path_is_read(self, tree: Path) -> None:
         """Odd names, conflicts and paths that moved are paths that differ."""

@@ -20,7 +20,11 @@ _STATUS = (
 )  # fmt: skip
 _COMMIT = "# branch.oid "
 _FIELDS = {"1": 8, "u": 10, "?": 1}  # changed, unmerged, not tracked: what stands before the path
-_STEADY = ("-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}")
+_STEADY = (
+    "-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}",
+    "-c", "core.checkStat=default", "-c", "core.trustctime=true",
+)  # fmt: skip
+_SKIPPED = "S"  # by its tag in `ls-files -v`; one in lower case is assumed to be unchanged
 
 
 def look(root: Path, ignored: Path, networks: list[sandbox.Network] | None = None) -> tuple[Source, tuple[str, ...]]:
@@ -30,27 +34,33 @@ def look(root: Path, ignored: Path, networks: list[sandbox.Network] | None = Non
     """
     below = ignored.relative_to(root) if ignored.is_relative_to(root) and ignored != root else None
     without = ("--", ".", f":(exclude,literal){below.as_posix()}") if below else ()
-    said = _git(root, networks if networks is not None else [], *_STATUS, *without)
-    commit, changed = _read((said or "").split("\0"))
+    seen = networks if networks is not None else []
+    commit, differing = _read((_git(root, seen, *_STATUS, *without) or "").split("\0"))
     if commit is None:
         return Source(commit=None, clean=False), ()
+    changed = tuple(sorted(differing | _not_looked_at(_git(root, seen, "ls-files", "-v", "-z") or "")))
     return Source(commit=commit, clean=not changed), changed
 
 
-def _read(lines: Iterable[str]) -> tuple[str | None, tuple[str, ...]]:
+def _not_looked_at(listed: str) -> set[str]:
+    """Return the paths that git was told to pass over: nobody knows whether they differ. Source: git-ls-files(1), -v."""
+    return {line[2:] for line in listed.split("\0") if line[:1] == _SKIPPED or line[:1].islower()}
+
+
+def _read(lines: Iterable[str]) -> tuple[str | None, set[str]]:
     """Return the commit and the paths that differ from it, of git's own lines. Raises ToolFailed for one that is unknown.
 
     Source: git-status(1), porcelain version 2.
     """
-    commit, changed = None, []
+    commit, changed = None, set()
     for line in filter(None, lines):
         if line.startswith(_COMMIT):
             commit = line.removeprefix(_COMMIT)
         elif fields := _FIELDS.get(line[0]):
-            changed.append(line.split(" ", fields)[fields])
+            changed.add(line.split(" ", fields)[fields])
         elif line[0] != "#":
             raise ToolFailed(f"git: got the line {line[:100]!r} of its status, expected porcelain version 2; use another git")
-    return (None if commit == "(initial)" else commit), tuple(sorted(changed))
+    return (None if commit == "(initial)" else commit), changed
 
 
 def _git(root: Path, networks: list[sandbox.Network], *arguments: str) -> str | None:
