@@ -73,7 +73,8 @@ def _run_sessions(context: Context, options: Sequence[str], jobs: str) -> None:
             while not running.ended(within=_LOOK_SECONDS):
                 live.update(_stage_table(context))
     except BaseException:
-        running.stop(within=_GRACE_SECONDS)
+        running.interrupt()
+        running.end(within=_GRACE_SECONDS)
         raise
     running.wait()
     console.stderr().print(_stage_table(context))

@@ -154,7 +154,8 @@ def test_a_program_deaf_to_interrupts_is_ended_with_its_children(place: Path) ->
     while not (place / "logs" / "probe.stdout").read_text():
         time.sleep(0.01)
     began = time.monotonic()
-    running.stop(within=0.2)
+    running.interrupt()
+    running.end(within=0.2)
     assert time.monotonic() - began < 10
     assert _alive(marker) == []
 

@@ -211,7 +211,7 @@ def _interrupting(running: Mapping[str, sandbox.Running]) -> Iterator[None]:
         for process in running.values():
             process.interrupt()
         for process in running.values():
-            process.stop(within=_GRACE_SECONDS)
+            process.end(within=_GRACE_SECONDS)
 
 
 def _end(process: sandbox.Running) -> str:

@@ -40,7 +40,7 @@ _OPEN = "none"  # the barrier of a program that was given the network
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
-    """A started program; one of `wait` and `stop` must be called, once. `alive` ends when its supervisor has."""
+    """A started program; one of `wait` and `end` must be called, once. `alive` ends when its supervisor has."""
 
     command: Command
     barrier: str
@@ -76,18 +76,17 @@ class Running:
             barrier=self.barrier,
         )  # fmt: skip
 
-    def stop(self, *, within: float) -> None:
-        """Interrupt the program and all it started; what has not ended by itself *within* that many seconds is ended."""
-        try:
-            self.interrupt()
-            self.ended(within=within)
-        finally:
-            self._end()
-
     def interrupt(self) -> None:
         """Send the program and all it started an interrupt, and go on."""
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGINT)
+
+    def end(self, *, within: float) -> None:
+        """End the program and all it started, unless it ends by itself *within* that many seconds."""
+        try:
+            self.ended(within=within)
+        finally:
+            self._end()
 
     def ended(self, *, within: float) -> bool:
         """Return whether the program ends by itself within that many seconds."""
