@@ -17,6 +17,7 @@ from sealrun.evidence import statement as statements
 from sealrun.outcome import Judgement, Verdict, check
 from sealrun.stage import Context, Stage, Work, context_of
 
+_WORD = "-".join(("horse", "battery", "staple"))
 ENVIRONMENT = venvs.Environment(name="probe", smoke=("python",))
 
 
@@ -363,7 +364,7 @@ def test_what_another_machine_gathered_holds_no_secret_of_this_one(
 ) -> None:
     """Evidence out of the cache is refused like evidence gathered here, as another machine knows other secrets."""
     pipeline.execute(stage(gather=_says_more), elsewhere("first"))
-    monkeypatch.setenv("DEPLOY_PASSWORD", "-".join(("horse", "battery", "staple")))
+    monkeypatch.setenv("DEPLOY_PASSWORD", _WORD)
     for cached in (masking._known, masking._known_forms):
         cached.cache_clear()
     try:
@@ -380,7 +381,7 @@ def test_what_another_machine_gathered_holds_no_secret_of_this_one(
 
 def _says_more(context: Context, work: Work) -> None:
     gather(context, work)
-    (work.out / "more.txt").write_text("h0rse-battery-staple\n")
+    (work.out / "more.txt").write_text(f"{_WORD}\n")
 
 
 def test_another_kind_of_machine_takes_nothing(
