@@ -60,9 +60,9 @@ def repository(path: Path) -> Path:
 def test_zizmor_finds_nothing(tmp_path: Path) -> None:
     """Every workflow and action, offline; and it does find what is planted."""
     zizmor = linter("zizmor")
-    code, said = run(zizmor, "--offline", "--quiet", "--no-progress", ".")
+    code, said = run(zizmor, "--offline", "--quiet", "--no-progress", "--color=never", ".")
     assert code == 0 and said.startswith("No findings to report."), said
-    code, said = run(zizmor, "--offline", "--quiet", "--no-progress", ".", cwd=repository(tmp_path / "bad"))
+    code, said = run(zizmor, "--offline", "--quiet", "--no-progress", "--color=never", ".", cwd=repository(tmp_path / "bad"))
     assert code != 0 and "dangerous-triggers" in said
 
 
