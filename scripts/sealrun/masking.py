@@ -33,10 +33,10 @@ _SHAPES = (
 
 def mask_text(text: str, *, shapes: bool = True) -> str:
     """Return *text* with every secret masked; without `shapes` only the known ones."""
-    return _masked(text.encode("utf-8", "surrogatepass"), shapes=shapes).decode("utf-8", "surrogatepass")
+    return _without_secrets(text.encode("utf-8", "surrogatepass"), shapes=shapes).decode("utf-8", "surrogatepass")
 
 
-def _masked(data: bytes, *, shapes: bool) -> bytes:
+def _without_secrets(data: bytes, *, shapes: bool) -> bytes:
     parts, done = [], 0
     for begin, end in _spans(data, shapes=shapes):
         parts += [data[done:begin], MASK.encode()]
@@ -49,18 +49,21 @@ def _spans(data: bytes, *, shapes: bool, start: int = 0) -> Iterator[tuple[int, 
     patterns = [_shapes()] if shapes else []
     if any(form in data for form in _known_forms()):  # most hold none, and the pattern takes long to make
         patterns.append(_known())
-    found = sorted(match.span() for pattern in patterns for match in pattern.finditer(data, start))
-    while found:
-        begin, end = found.pop(0)
-        while found and found[0][0] < end:
-            end = max(end, found.pop(0)[1])
+    begin = end = start
+    for first, last in sorted(match.span() for pattern in patterns for match in pattern.finditer(data, start)):
+        if first >= end:
+            if end > begin:
+                yield begin, end
+            begin = first
+        end = max(end, last)
+    if end > begin:
         yield begin, end
 
 
 def mask_file(path: Path, *, shapes: bool = True) -> None:
     """Mask every secret in the file *path*; without `shapes` only the known ones. It may be missing."""
     size = path.stat().st_size if path.is_file() else 0
-    if size > _CHUNK or (size and _masked(data := path.read_bytes(), shapes=shapes) != data):
+    if size > _CHUNK or (size and _without_secrets(data := path.read_bytes(), shapes=shapes) != data):
         _mask_file(path, shapes=shapes)
 
 
