@@ -2,8 +2,12 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sealrun.command import Command, config_option, json_option, trust_of, trust_options
+
+if TYPE_CHECKING:
+    from sealrun.reproduce import Reproduced
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +21,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from sealrun import console, reproduce, result
+    from sealrun import reproduce, result
     from sealrun.errors import UsageError
     from sealrun.evidence import verify
     from sealrun.outcome import Finding, OutcomeKind, Verdict, check
@@ -33,18 +37,7 @@ def _run(options: argparse.Namespace) -> int:
         options.bundle, found, root=options.root.resolve(), tree=options.tree, config=options.config
     )  # fmt: skip
     explained = made.explained
-    for cause, change in explained.causes.items():
-        console.said(f"cause    {cause}: {change}")
-    for difference in explained.differences:
-        console.said(f"differs  {difference.member}: {difference.how}")
-        console.said(f"         caused by {', '.join(difference.causes) or 'no input that differs: NOT REPRODUCIBLE'}")
-    if made.stopped:
-        console.said(f"stopped  {made.stopped}")
-    if made.same:
-        console.said(
-            f"{found.title}: reproduced; {made.members} members and the report are identical, and the bundle's signatures "
-            f"hold over the {made.payloads} payloads made again"
-        )
+    _say(found.title, made)
     outcome = check(
         "reproduce.identical", made.same,
         seen="; ".join(filter(None, (f"{len(explained.differences)} differences", *explained.causes, made.stopped))),
@@ -67,6 +60,25 @@ def _run(options: argparse.Namespace) -> int:
         options.json,
     )  # fmt: skip
     return code
+
+
+def _say(title: str, made: "Reproduced") -> None:
+    """Say what differs and why, or that nothing does."""
+    from sealrun import console
+
+    explained = made.explained
+    for cause, change in explained.causes.items():
+        console.said(f"cause    {cause}: {change}")
+    for difference in explained.differences:
+        console.said(f"differs  {difference.member}: {difference.how}")
+        console.said(f"         caused by {', '.join(difference.causes) or 'no input that differs: NOT REPRODUCIBLE'}")
+    if made.stopped:
+        console.said(f"stopped  {made.stopped}")
+    if made.same:
+        console.said(
+            f"{title}: reproduced; {made.members} members and the report are identical, and the bundle's signatures "
+            f"hold over the {made.payloads} payloads made again"
+        )
 
 
 COMMANDS = (
