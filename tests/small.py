@@ -30,6 +30,13 @@ def repository(tmp: Path) -> Path:
     return tmp
 
 
+def scanning(tmp: Path) -> Path:
+    """Make a repository as above that has the environment of the secret scan; skip the test when it is not installed."""
+    root = repository(tmp)
+    use_environments(root, "secrets")
+    return root
+
+
 def use_environments(root: Path, name: str) -> None:
     """Let *root* use the environment *name* as it is installed for this checkout; skip the test when it is not."""
     try:

@@ -57,6 +57,8 @@ def test_unchanged_is_quick_and_changes_nothing(clone: Clone) -> None:
     assert clone.bundle.read_bytes() == before
     run = json.loads((clone.out / "run.json").read_text())
     assert all(stage["reused"] for stage in run["stages"])
+    assert run["network_opened"] == []
+    assert "reused   audit, lock, sbom, secrets, model, certify, verify, bundle: same inputs" in done.err
     assert run["seconds"] < 20  # generous: a loaded machine; the figure is in docs/figures.md
 
 

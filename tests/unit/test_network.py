@@ -13,6 +13,7 @@ import pytest
 
 from sealrun import fetch, locks, network, venvs
 from sealrun.advisories.download import download
+from sealrun.ci import fleet, kit
 from sealrun.errors import SealrunError, UsageError
 from sealrun.evidence import signers
 from sealrun.evidence.keys import PublicKey
@@ -132,8 +133,9 @@ def test_a_broken_line_hides_no_other(tmp_path: Path, monkeypatch: pytest.Monkey
          "a hub, to fetch owner/name"),
         (lambda root: signers.of_uri("awskms:name", PublicKey(raw=bytes(32))), "a signer by awskms"),
         (lambda root: download("https://nowhere.invalid/all.zip", root / "all.zip"), "https://nowhere.invalid/all.zip"),
+        (lambda root: kit.make(small.context_of(root), root, python="3.12"), "a package index, for the wheels of a kit"),
     ],
-    ids=["store", "locks", "install", "fetch", "signer", "advisories"],
+    ids=["store", "locks", "install", "fetch", "signer", "advisories", "kit"],
 )  # fmt: skip
 def test_whoever_asks_for_the_network_notes_it_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Callable[[Path], object], purpose: str
@@ -152,3 +154,14 @@ def test_whoever_asks_for_the_network_notes_it_first(
     with pytest.raises(SealrunError):
         ask(root)
     assert noted(root)[0]["opened_for"] == purpose
+
+
+def test_a_scheduler_across_the_network_is_noted_and_one_on_the_loopback_needs_no_leave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a fleet is sent to is named; this machine is no network."""
+    monkeypatch.setenv(ON, "1")
+    fleet._scheduler("dask://127.0.0.1:8786")
+    assert noted(tmp_path) == []
+    fleet._scheduler("dask://cluster.example:8786")
+    assert noted(tmp_path)[0]["opened_for"] == "the scheduler cluster.example"

@@ -14,7 +14,7 @@ from sealrun.evidence.statement import StagePredicate
 from sealrun.outcome import Verdict
 from sealrun.stages import secrets
 from tests.conftest import git
-from tests.small import context_of, execute, repository, use_environments
+from tests.small import context_of, execute, scanning
 
 pytestmark = pytest.mark.e2e
 
@@ -25,9 +25,7 @@ def planted(seed: int) -> str:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    root = repository(tmp_path / "repository")
-    use_environments(root, "secrets")
-    return root
+    return scanning(tmp_path / "repository")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from sealrun import files
 from tests.conftest import ROOT, git
 from tests.secret_corpus import Labelled, corpus
-from tests.small import repository, use_environments
+from tests.small import scanning
 
 pytestmark = pytest.mark.e2e
 LEAST = 8  # characters; a shorter one is in any file by chance
@@ -26,9 +26,7 @@ def made() -> list[Labelled]:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    root = repository(tmp_path / "repository")
-    use_environments(root, "secrets")
-    return root
+    return scanning(tmp_path / "repository")
 
 
 @pytest.fixture
