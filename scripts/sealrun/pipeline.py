@@ -1,7 +1,7 @@
 """Run one stage: reuse or gather its evidence, judge it afresh, leave a statement.
 
-Rules: evidence first, then the verdict, also when a tool fails; tool output is reused only under the same reuse key and only
-when every byte is still what was stated; verdicts are never reused; the statement is written last, whole or not at all, so a
+Rules: evidence first, then the verdict, also when a tool fails; what may be reused is for `reuse` to say; verdicts are never
+reused; the statement is written last, whole or not at all, so a
 stage that was killed simply has none. Stages are found by looking: one module in `stages/`, one stage.
 """
 
@@ -14,12 +14,11 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import NamedTuple
 
 from msgspec import UNSET, Struct, structs
 
 import sealrun.stages
-from sealrun import __version__, cache, clock, digest, files, masking, venvs
+from sealrun import __version__, cache, clock, digest, files, masking, reuse, venvs
 from sealrun.errors import INTERRUPTED, InputMissing, SealrunError, ToolFailed, UsageError, VerificationFailed
 from sealrun.evidence import shards
 from sealrun.evidence import statement as statements
@@ -30,15 +29,6 @@ from sealrun.stage import Context, Stage, Work, check_files, context_of
 _RAN_NOTHING = "unused"
 _LOADED: dict[str, Stage] = {}  # stages of the repository that is judged
 _STAMP, _NOT_ENFORCED = "not-enforced.txt", b"A report only (--report-only): no gate was enforced, and no bundle takes it.\n"
-
-
-class _Kept(NamedTuple):
-    """Evidence that need not be gathered again: what its network probes saw, the names of its files, and whether it comes from
-    another job."""
-
-    network: str
-    gathered: tuple[str, ...]
-    shared: bool = False
 
 
 class Progress(Struct, frozen=True, kw_only=True):
@@ -124,12 +114,12 @@ def execute(stage: Stage, context: Context, *, fresh: bool = False, shards_of: i
         started = clock.seconds()
         _note(context, Progress(stage=stage.name, state="running", began=started))
         try:
-            inputs = dict(stage.inputs(context)) | _upstream_digests(stage, context)
-            key = _reuse_key(stage, context, inputs)
+            inputs = reuse.inputs_of(stage, context)
+            key = reuse.key_of(stage, context, inputs)
             parts = _parts(stage, context, key, shards_of)
-            kept, reason = (None, "asked for") if fresh else _reusable(stage, context, key)
+            kept, reason = (None, "asked for") if fresh else reuse.earlier(stage, context, key)
             if kept is None and context.cache and not fresh:
-                kept, reason = _cached(stage, context, context.cache, key, reason)
+                kept, reason = reuse.shared(stage, context, context.cache, key, reason)
             return _conclude(stage, context, inputs, key, kept, reason, started, parts)
         except SealrunError as error:
             _note(context, Progress(stage=stage.name, state="error", reason=str(error), exit_code=error.exit_code))
@@ -145,7 +135,7 @@ def execute_shard(stage: Stage, context: Context, shard: Shard) -> shards.ShardS
     split = _split_of(stage)
     context.logs(stage.name).parent.mkdir(parents=True, exist_ok=True)
     with files.exclusive(context.logs(stage.name).parent / f"{stage.name}.lock"):
-        key = _reuse_key(stage, context, dict(stage.inputs(context)) | _upstream_digests(stage, context))
+        key = reuse.key_of(stage, context, reuse.inputs_of(stage, context))
         folder = files.empty_folder(shards.place(context.out, stage.name, shard))
         network, _, gathered = _run(stage, context, folder / shards.PART, split, {}, shard=shard)
         _refuse_secrets(folder / shards.PART)
@@ -189,9 +179,9 @@ def rejudge(stage: Stage, context: Context) -> statements.StageStatement | None:
     """Return the new statement on evidence that may be used again, or None when the tools would have to run."""
     started = clock.seconds()
     try:
-        inputs = dict(stage.inputs(context)) | _upstream_digests(stage, context)
-        key = _reuse_key(stage, context, inputs)
-        kept, reason = _reusable(stage, context, key)
+        inputs = reuse.inputs_of(stage, context)
+        key = reuse.key_of(stage, context, inputs)
+        kept, reason = reuse.earlier(stage, context, key)
         return _conclude(stage, context, inputs, key, kept, reason, started) if kept else None
     except SealrunError:
         return None
@@ -199,7 +189,7 @@ def rejudge(stage: Stage, context: Context) -> statements.StageStatement | None:
 
 def _conclude(
     stage: Stage, context: Context, inputs: Mapping[str, digest.Sha256], key: digest.Sha256,
-    kept: _Kept | None, reason: str, started: float, parts: tuple[Path, ...] = (),
+    kept: reuse.Kept | None, reason: str, started: float, parts: tuple[Path, ...] = (),
 ) -> statements.StageStatement:  # fmt: skip
     """Gather where nothing can be used again, judge, state, seal. Raises what `seal` raises."""
     network, barrier, failure, judgement = _RAN_NOTHING, "", None, Judgement(outcomes=())
@@ -293,67 +283,6 @@ def _masked(statement: statements.StageStatement) -> statements.StageStatement:
     plain = files.readable_json(statement).decode()
     masked = masking.mask_text(plain, shapes=False)
     return statement if masked == plain else files.decode(masked.encode(), statements.StageStatement, "masked statement")
-
-
-def _upstream_digests(stage: Stage, context: Context) -> dict[str, digest.Sha256]:
-    """Return the digests of what the required stages left; raises when one is missing, failed to run, or was touched."""
-    return {
-        f"evidence/{required}/{name}": sha256
-        for required in stage.requires
-        for name, sha256 in context.upstream(required).digests().items()
-    }
-
-
-def _reuse_key(stage: Stage, context: Context, inputs: Mapping[str, digest.Sha256]) -> digest.Sha256:
-    """Return the key under which tool output may be used again: inputs, locks, tools, and the plan without its day."""
-    needs = stage.needs(context.plan)
-    locks = {e.name: venvs.locate(context.keeper(e.name), e.name).lock for e in needs.environments}
-    return digest.of_json(
-        [
-            stage.name,
-            dict(inputs),
-            locks,
-            list(needs.tools),
-            context.plan.content,
-            own_digest(),
-            platform.python_version(),
-        ]
-    )
-
-
-@functools.cache
-def own_digest() -> digest.Sha256:
-    """Return the digest of Sealrun's own source files."""
-    package = Path(__file__).parent
-    # bytecode comes and goes while others start from a new checkout, under names that do not end in .pyc yet
-    names = [name for name in files.walk_files(package) if "__pycache__" not in name.split("/")]
-    return digest.of_manifest(digest.describe_files(package, names))
-
-
-def _reusable(stage: Stage, context: Context, key: digest.Sha256) -> tuple[_Kept | None, str]:
-    """Return the earlier evidence that may be used again, or None, and why."""
-    path = context.statement_path(stage.name)
-    if not path.is_file():
-        return None, "no earlier run"
-    try:
-        statement = statements.load(path)
-        if statement.predicate.verdict is Verdict.ERROR:
-            return None, "the earlier run ended in an error"
-        if statement.predicate.reuse_key != key:
-            return None, "an input, lock, tool or the plan changed"
-        check_files(context.evidence(stage.name), statement)
-    except (VerificationFailed, InputMissing) as error:
-        return None, str(error)
-    return _Kept(statement.predicate.network, statement.predicate.gathered), "same inputs, locks, tools and plan"
-
-
-def _cached(stage: Stage, context: Context, shared: Path, key: digest.Sha256, reason: str) -> tuple[_Kept | None, str]:
-    """Return the evidence that the cache *shared* has of another job, or None, and why."""
-    context.statement_path(stage.name).unlink(missing_ok=True)
-    found = cache.take(shared, stage.name, key, files.empty_folder(context.evidence(stage.name)))
-    if isinstance(found, str):
-        return None, f"{reason}; cache: {found}"
-    return _Kept(found.network, tuple(entry.path for entry in found.files), shared=True), "taken from the cache"
 
 
 def _write_reports(folder: Path, judgement: Judgement, gathered: tuple[str, ...]) -> None:

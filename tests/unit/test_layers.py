@@ -13,6 +13,7 @@ LAYERS = (
     {"ci", "sessions", "rebuild", "release", "reproduce", "doctor", "scaffold"},
     {"console", "result"},
     {"pipeline"},
+    {"reuse"},
     {"stages"},
     {"explanation"},
     {"engines"},

@@ -3,14 +3,13 @@
 import dataclasses
 import json
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from sealrun import cache, digest, files, masking, pipeline, venvs
+from sealrun import cache, digest, files, masking, pipeline, reuse, venvs
 from sealrun.errors import InputMissing, ToolFailed, UsageError, VerificationFailed
 from sealrun.evidence import keys
 from sealrun.evidence import statement as statements
@@ -257,10 +256,10 @@ def test_bytecode_is_no_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     package = tmp_path / "sealrun"
     (package / "__pycache__").mkdir(parents=True)
     (package / "pipeline.py").write_text("pass\n")
-    monkeypatch.setattr(pipeline, "__file__", str(package / "pipeline.py"))
-    before = pipeline.own_digest.__wrapped__()
+    monkeypatch.setattr(reuse, "__file__", str(package / "reuse.py"))
+    before = reuse.own_digest.__wrapped__()
     (package / "__pycache__" / "x.cpython-312.pyc.139773786453648").symlink_to("gone")
-    assert pipeline.own_digest.__wrapped__() == before
+    assert reuse.own_digest.__wrapped__() == before
 
 
 @pytest.fixture
@@ -412,22 +411,29 @@ def test_where_the_cache_lies_is_looked_at_first(repository: Path, tmp_path: Pat
         context_of(repository, None, cache=tmp_path / "file")
 
 
-def test_a_cache_that_cannot_be_read_holds_up_no_run(context: Context, elsewhere: Callable[[str], Context]) -> None:
-    """Links in a loop where its entries should be, or a file in the place of it all."""
-    first = elsewhere("first")
-    assert first.cache
-    first.cache.mkdir()
-    (first.cache / "entries").symlink_to("entries")
-    assert pipeline.execute(stage(), first).predicate.verdict is Verdict.PASSED
-    shutil.rmtree(first.cache)
-    first.cache.write_text("in the way")
-    assert pipeline.execute(stage(), elsewhere("other")).predicate.verdict is Verdict.PASSED
+def _in_the_way(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("in the way")
 
 
-def test_a_cache_that_cannot_be_written_holds_up_no_run(context: Context, elsewhere: Callable[[str], Context]) -> None:
-    """A file in the way of its folders costs the cache, not the verdict."""
+def _loop(cache: Path) -> None:
+    cache.mkdir()
+    (cache / "entries").symlink_to("entries")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [_in_the_way, lambda cache: _in_the_way(cache / "files"), lambda cache: _in_the_way(cache / "entries"), _loop],
+    ids=["no folder", "files", "entries", "loop"],
+)
+def test_a_cache_that_cannot_be_used_holds_up_no_run(
+    context: Context, elsewhere: Callable[[str], Context], spoil: Callable[[Path], None]
+) -> None:
+    """What lies in its way, or in that of its folders, costs the cache and not the verdict, and nothing is taken from it."""
     first = elsewhere("first")
     assert first.cache
-    first.cache.mkdir()
-    (first.cache / "files").write_text("in the way")
-    assert pipeline.execute(stage(), first).predicate.verdict is Verdict.PASSED
+    spoil(first.cache)
+    for name in ("first", "other"):
+        again = elsewhere(name)
+        assert pipeline.execute(stage(), again).predicate.verdict is Verdict.PASSED
+        assert not pipeline.progress_of(again, "probe").reused
