@@ -19,6 +19,7 @@ from sealrun.errors import SealrunError
 from sealrun.evidence import revocation, sign, signers
 from sealrun.evidence.verify import Verification, verify
 from sealrun.outcome import Verdict
+from tests import peak
 from tests.bundles import P256, TITLE, Draft, key_file, public_key, small
 from tests.fuzz_bundles import problems
 from tests.hostile import PASSED, REFUSED, cases
@@ -507,11 +508,6 @@ def test_a_large_delivery(tmp_path: Path) -> None:
         stream.truncate(2 * 10**9)  # reads as zeros without a disk
     measured: list[tuple[float, float]] = []
     sha256 = ""
-    script = (
-        "import resource, runpy, sys; sys.argv = sys.argv[1:]\n"
-        "try:\n    runpy.run_path(sys.argv[0], run_name='__main__')\n"
-        "finally:\n    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-    )
     for _ in range(2):
         begun = time.perf_counter()
         sha256 = subprocess.run(["sha256sum", large], capture_output=True, text=True, check=True).stdout.split()[0]
@@ -519,18 +515,9 @@ def test_a_large_delivery(tmp_path: Path) -> None:
         entry = digest.FileDigest(path="weights.bin", sha256=sha256, size=2 * 10**9)
         made = Draft(candidate={}, large=(entry,)).write(tmp_path / "made")
         begun = time.perf_counter()
-        argv = [
-            sys.executable,
-            "-I",
-            "-c",
-            script,
-            verify_bundle.__file__,
-            str(made),
-            "--fingerprint",
-            OURS,
-            "--files",
-            str(large.parent),
-        ]
+        argv = peak.measured(
+            sys.executable, "-I", str(verify_bundle.__file__), str(made), "--fingerprint", OURS, "--files", str(large.parent)
+        )
         done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr
         measured.append((theirs_took / (time.perf_counter() - begun), int(done.stdout.split()[-1]) / 1024))

@@ -6,6 +6,8 @@ import os
 import random
 import shutil
 import string
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from sealrun import venvs
 from sealrun.errors import InputMissing
 from sealrun.outcome import Verdict
 from sealrun.stages import secrets
+from tests import peak
 from tests.conftest import ROOT
 from tests.small import context_of, execute, repository, use_environments
 
@@ -73,6 +76,18 @@ def test_a_tree_of_a_hundred_thousand_files_is_scanned(tmp_path: Path) -> None:
     assert coverage["listed"] == coverage["scanned"] == FILES
 
 
+@pytest.mark.parametrize("held", [0, 80])
+def test_memory_is_that_of_the_script_alone(tmp_path: Path, held: int) -> None:
+    """Mebibytes that a script holds are counted, those of whoever measures are not."""
+    ours = bytearray(b"x" * 200 * 1024**2)
+    (tmp_path / "held.py").write_text(f"held = bytearray(b'x' * {held} * 1024**2)\n")
+    done = subprocess.run(
+        peak.measured(sys.executable, "-I", str(tmp_path / "held.py")), capture_output=True, text=True, check=True
+    )
+    assert held <= int(done.stdout.split()[-1]) / 1024 < held * 2 + 40
+    assert len(ours) > 0
+
+
 @pytest.mark.heavy
 @pytest.mark.parametrize("in_history", [False, True])
 def test_a_file_of_a_gibibyte_is_scanned_in_bounded_memory(tmp_path: Path, in_history: bool) -> None:
@@ -107,8 +122,7 @@ def test_a_file_of_a_gibibyte_is_scanned_in_bounded_memory(tmp_path: Path, in_hi
     (scratch / "job.json").write_text(json.dumps(job))
     script = ROOT / "scripts" / "sealrun" / "inside" / "scan_secrets.py"
     argv = [str(python), "-I", "-B", str(script), str(scratch / "job.json"), str(scratch), str(scratch / "scan.json")]
-    _, status, usage = os.wait4(os.posix_spawn(python, argv, dict(os.environ)), 0)
-    assert status == 0
+    done = subprocess.run(peak.measured(*argv), capture_output=True, text=True, timeout=600, check=True)
     found = json.loads((scratch / "scan.json").read_bytes())["findings"]
     assert [(entry["path"], entry["line"]) for entry in found] == [("large.txt", LARGE // len(block) * 40_000 + 1)]
-    assert usage.ru_maxrss * 1024 < LARGE / 4
+    assert int(done.stdout.split()[-1]) * 1024 < LARGE / 4
